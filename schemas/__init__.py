@@ -1,0 +1,1 @@
+"""The wire contract of Headrace: every topic, event, limit and error. Standard library and msgspec only."""

@@ -1,0 +1,168 @@
+"""Bytes to events and back, with the CloudEvents 1.0 envelope in Kafka's binary mode.
+
+Source of the header names: CloudEvents Kafka Protocol Binding 1.0.2, section 3.2; of
+``traceparent``: W3C Trace Context, section 3.2.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from schemas.errors import InvalidEnvelope, InvalidRequest, MalformedRequest, RequestTooLarge, shown
+from schemas.limits import REQUEST_BYTES
+from schemas.requests import DEFAULT_TENANT, REQUEST_TYPES, JobId, Request, Tenant
+from schemas.topics import REQUESTS, Kind
+
+Event = TypeVar("Event")
+Headers = Sequence[tuple[str, bytes]]
+
+SPEC_VERSION: Final = "1.0"
+CONTENT_TYPE: Final = "application/json"
+_encoder: Final = msgspec.json.Encoder()
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """The attributes of one event. ``type`` is the topic's name; ``id`` is the same for every copy of the event."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    traceparent: str
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The envelope as Kafka headers."""
+        return [
+            ("ce_specversion", SPEC_VERSION.encode()),
+            ("ce_id", self.id.encode()),
+            ("ce_source", self.source.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_time", self.time.astimezone(UTC).isoformat().replace("+00:00", "Z").encode()),
+            ("ce_subject", self.subject.encode()),
+            ("content-type", CONTENT_TYPE.encode()),
+            ("traceparent", self.traceparent.encode()),
+        ]
+
+
+def new_traceparent() -> str:
+    """A trace of its own: version 00, random trace and span ids, sampled."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def child_traceparent(parent: str) -> str:
+    """A new span in the parent's trace; a trace of its own where the parent is not a traceparent."""
+    trace_id = trace_id_of(parent)
+    return f"00-{trace_id}-{secrets.token_hex(8)}-01" if trace_id else new_traceparent()
+
+
+def trace_id_of(traceparent: str) -> str | None:
+    """The 32 hex digits of the trace id, or None where the text is not a traceparent."""
+    parts = traceparent.split("-")
+    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
+        return None
+    try:
+        valid = int(parts[1], 16) != 0 and int(parts[2], 16) != 0
+    except ValueError:
+        return None
+    return parts[1].lower() if valid else None
+
+
+def encode(event: object) -> bytes:
+    """An event as compact JSON."""
+    return _encoder.encode(event)
+
+
+@cache
+def _decoder(event_type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(event_type)
+
+
+def decode(event_type: Any, value: bytes) -> Any:
+    """An internal event from its bytes; unknown fields are ignored.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not such an event.
+    """
+    return _decoder(event_type).decode(value)
+
+
+def digest(value: bytes) -> str:
+    """The SHA-256 of an event's bytes, in hex."""
+    return sha256(value).hexdigest()
+
+
+def decode_request(kind: Kind, value: bytes | None, headers: Mapping[str, bytes]) -> Request:
+    """A client's request, wholly validated.
+
+    Raises:
+        RequestTooLarge: the value is over ``REQUEST_BYTES``.
+        InvalidEnvelope: a CloudEvents header contradicts the topic.
+        MalformedRequest: the bytes are not JSON.
+        InvalidRequest: a field is missing, unknown, of a wrong type or out of range.
+    """
+    if value is None or not value.strip():
+        raise MalformedRequest("The value is empty. Send one JSON object a record.")
+    if len(value) > REQUEST_BYTES:
+        raise RequestTooLarge(len(value), REQUEST_BYTES)
+    _check_envelope(kind, headers)
+    try:
+        return _decoder(REQUEST_TYPES[kind]).decode(value)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(explain(error, value)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedRequest(f"The value is not JSON: {error}. It begins {shown(value[:40])}.") from None
+    except RecursionError:
+        raise MalformedRequest("The value is nested too deeply to be read. Flatten it.") from None
+
+
+def readable_id(value: bytes | None) -> tuple[str, str] | None:
+    """Tenant and id of a request that can't be admitted, where both can be read."""
+    try:
+        found = _decoder(_Identity).decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return (found.tenant, found.id) if found.id else None
+
+
+def derived_id(topic: str, partition: int, offset: int) -> str:
+    """The id of a request that brings none: the same each time the record is read."""
+    return f"{topic}-{partition}-{offset}"
+
+
+def explain(error: msgspec.ValidationError, value: bytes) -> str:
+    """The decoder's message with the offending value: ``Expected `int` <= 9 - at `$.n` (got 12)``."""
+    message = str(error)
+    path = message.rpartition(" - at `")[2].removesuffix("`") if " - at `" in message else "$"
+    found = _value_at(value, path)
+    return message if found is None or path == "$" else f"{message} (got {shown(found)})"
+
+
+def _value_at(value: bytes, path: str) -> object:
+    try:
+        node: Any = msgspec.json.decode(value)
+        for step in path.removeprefix("$").replace("[", ".").replace("]", "").split("."):
+            if step:
+                node = node[int(step)] if isinstance(node, list) else node[step]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, ValueError, TypeError):
+        return None
+    return node
+
+
+def _check_envelope(kind: Kind, headers: Mapping[str, bytes]) -> None:
+    expected = {"ce_specversion": SPEC_VERSION, "ce_type": REQUESTS[kind].name}
+    for name, wanted in expected.items():
+        given = headers.get(name)
+        if given is not None and given != wanted.encode():
+            raise InvalidEnvelope(f"Header {name} is {shown(given)}; on this topic it is {wanted!r} or left out.")
+
+
+class _Identity(Struct):
+    id: JobId | None = None
+    tenant: Tenant = DEFAULT_TENANT

@@ -1,0 +1,43 @@
+"""Every bound of the contract, each with its reason; a request beyond one is refused with the number."""
+
+#: A request's value, in bytes. Larger inputs go by reference (a dataset URI).
+REQUEST_BYTES = 1_048_576
+#: What the broker takes on a request topic: room above ours, so that it is we who explain the limit.
+REQUEST_TOPIC_BYTES = 2_097_152
+#: Work, results and dead letters carry a request or its answer plus their own fields.
+DERIVED_TOPIC_BYTES = 8_388_608
+#: Partitions of the work topic: one worker owns one, so this bounds the workers of a cluster.
+WORKER_PARTITIONS = 64
+
+#: Prompts in one generate request, and chat messages in one conversation.
+PROMPTS = 1_024
+MESSAGES = 1_024
+#: Stop strings, and the characters of one (as in OpenAI's API, with room).
+STOP_STRINGS = 8
+STOP_CHARS = 256
+#: Answers per prompt.
+CHOICES = 128
+#: New tokens of one answer.
+NEW_TOKENS = 131_072
+#: New tokens of one request (prompts x n x max_tokens): keeps a result event below DERIVED_TOPIC_BYTES.
+REQUEST_NEW_TOKENS = 1_048_576
+#: A seed fits Postgres' bigint and torch's generator.
+SEED = 2**63 - 1
+
+TRAIN_EPOCHS = 1_000
+TRAIN_STEPS = 10_000_000
+TRAIN_BATCH = 4_096
+LORA_RANK = 1_024
+SEQUENCE_TOKENS = 1_048_576
+EVALUATION_EXAMPLES = 1_000_000
+RECORDS = 10_000
+#: One line of a JSONL dataset, in bytes.
+DATASET_LINE_BYTES = 1_048_576
+#: One dataset, in bytes: it is read once to disk and hashed before anything is trained on it.
+DATASET_BYTES = 4_294_967_296
+
+JOB_ID_CHARS = 128
+TENANT_CHARS = 64
+MODEL_CHARS = 256
+SUFFIX_CHARS = 40
+URI_CHARS = 2_048
