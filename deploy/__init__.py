@@ -1,0 +1,1 @@
+"""How Headrace is installed and run: the local stack, images, charts, alerts."""

@@ -1,0 +1,1 @@
+"""The three servers that Headrace needs, one file each."""

@@ -1,0 +1,87 @@
+"""What a supervisor says about its stack, in a file that `up`, `down` and `headrace doctor` read."""
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+
+class Phase(Enum):
+    """How far a stack is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    #: A process ended by itself. The others go on; the supervisor restarts nothing.
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+    #: It never became ready; ``StackState.error`` says why.
+    FAILED = "failed"
+
+
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """A process that can't be mistaken for a later one with the same number."""
+
+    pid: int
+    #: Clock ticks between the machine's boot and the process's start.
+    started_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The process that has ``pid`` now, or None."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # proc(5): the name, field 2, is in parentheses and may hold anything; the start is field 22.
+        return cls(pid, int(stat.rpartition(")")[2].split()[19]))
+
+    def open(self) -> int | None:
+        """A pidfd of this very process, which the caller closes; None if it is gone."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        # Compared after the descriptor pins the process, so the number can't be reused in between.
+        if ProcessIdentity.of(self.pid) == self:
+            return pidfd
+        os.close(pidfd)
+        return None
+
+
+class ServiceState(msgspec.Struct, frozen=True):
+    """One process of the stack."""
+
+    name: str
+    pid: int
+    log: str
+    exit_code: int | None = None
+
+
+class StackState(msgspec.Struct, frozen=True):
+    """The stack as its supervisor last saw it."""
+
+    supervisor: ProcessIdentity
+    phase: Phase
+    services: tuple[ServiceState, ...] = ()
+    environment: dict[str, str] = {}
+    error: str = ""
+
+
+def read_state(path: Path) -> StackState | None:
+    """The state in ``path``, or None where no supervisor has written."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=StackState)
+    except FileNotFoundError:
+        return None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace ``path`` at once, so that no reader sees half of it. Only its owner may read it."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    unfinished.replace(path)
