@@ -1,0 +1,135 @@
+"""The tables, as the migrations make them; ``tenant`` leads every key, for it is the shard key too."""
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+metadata: Final = MetaData()
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[object]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=nullable)
+
+
+#: ``request`` is json, not jsonb: jsonb refuses the NUL characters that a prompt may hold.
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    #: 0 high, 1 normal, 2 batch.
+    Column("priority", SmallInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("request", JSON, nullable=True),
+    Column("request_sha256", Text, nullable=False),
+    Column("traceparent", Text, nullable=False),
+    Column("source_topic", Text, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("worker_id", Text),
+    _time("lease_expires_at"),
+    _time("deadline"),
+    _time("submitted_at", nullable=False),
+    _time("queued_at", nullable=False),
+    #: Not before this: the backoff after a lost attempt.
+    _time("available_at", nullable=False),
+    _time("scheduled_at"),
+    _time("finished_at"),
+    Column("error_code", Text),
+    Index("jobs_queued", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
+    Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
+    Index("jobs_recent", "tenant", text("submitted_at DESC")),
+)
+
+_job_key: Final = ("tenant", "job_id")
+
+
+def _of_job() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(_job_key, ("jobs.tenant", "jobs.id"), ondelete="CASCADE")
+
+
+#: The terminal event as it was published, one a job.
+results: Final = Table(
+    "results",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("event", JSON, nullable=False),
+    _time("finished_at", nullable=False),
+    _of_job(),
+)
+
+#: Terminal events that Kafka has not acknowledged yet; a row goes once its event is delivered.
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("traceparent", Text, nullable=False),
+    Column("event", JSON, nullable=False),
+    _time("created_at", nullable=False),
+    Index("outbox_created", "created_at"),
+)
+
+#: What to bill, once an item of a job however often it ran.
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("train_tokens", BigInteger, nullable=False),
+    Column("gpu_s", Double, nullable=False),
+    _of_job(),
+)
+
+#: Tuned models, adapters and whole ones, with what they were made from.
+adapters: Final = Table(
+    "adapters",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("base", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    Column("artifact_sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("request_sha256", Text, nullable=False),
+    Column("dataset_sha256", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    _time("created_at", nullable=False),
+    _of_job(),
+)
+
+#: Who reads which partition of the work topic, for as long as the lease lasts.
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("partition", Integer, primary_key=True),
+    Column("worker_id", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    _time("lease_expires_at", nullable=False),
+)

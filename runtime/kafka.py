@@ -1,0 +1,175 @@
+"""Kafka clients: one publisher a process, and consumers of assigned partitions (no groups, no rebalances).
+
+The idempotent producer can still duplicate when a partition's leader changes (librdkafka#4953), so
+every event carries an id that is the same for each of its copies.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, Producer, TopicPartition
+
+from schemas.codec import Envelope, Headers, encode
+from schemas.errors import ServerUnreachable
+from schemas.topics import Topic
+
+#: How long a broker outage may last before an unsent event is reported as failed.
+DELIVERY_TIMEOUT_MS: Final = 60_000
+#: Events wait this long for company in a batch; the smallest figure that still fills batches at load.
+LINGER_MS: Final = 5
+#: Events that may wait for the broker at once; one more is refused instead of blocking an event loop.
+BUFFERED_EVENTS: Final = 200_000
+POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one event: the offset where it lies, or the error."""
+
+    topic: str
+    partition: int
+    offset: int
+    error: str | None
+
+
+OnDelivery = Callable[[Delivery], None]
+
+
+class Publisher:
+    """The producer of one process; every method may be called from any thread, and none waits but ``flush``.
+
+    ``on_delivery`` runs in the publisher's own thread, must not block, and is called exactly once an event.
+    """
+
+    def __init__(self, bootstrap: str, source: str, linger_ms: float = LINGER_MS) -> None:
+        self._bootstrap = bootstrap
+        self._source = f"headrace/{source}"
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "client.id": source,
+                "enable.idempotence": True,
+                # The Java clients' partitioner: every client finds a key in the same partition.
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": linger_ms,
+                "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+                "queue.buffering.max.messages": BUFFERED_EVENTS,
+                "message.max.bytes": 8_388_608,
+                "log_level": 4,
+            }
+        )
+        self._closed = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="kafka-deliveries", daemon=True)
+        self._poller.start()
+
+    def publish(
+        self,
+        topic: Topic,
+        event: object,
+        *,
+        key: str,
+        event_id: str,
+        traceparent: str,
+        partition: int = -1,
+        on_delivery: OnDelivery | None = None,
+    ) -> None:
+        """Send an event; ``key`` is also its CloudEvents subject.
+
+        Raises:
+            ServerUnreachable: the broker has been away so long that the buffer is full.
+        """
+        envelope = Envelope(
+            id=event_id,
+            source=self._source,
+            type=topic.name,
+            subject=key,
+            time=datetime.now(UTC),
+            traceparent=traceparent,
+        )
+        self.publish_raw(topic.name, key.encode(), encode(event), envelope.headers(), partition, on_delivery)
+
+    def publish_raw(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int = -1,
+        on_delivery: OnDelivery | None = None,
+    ) -> None:
+        """Send bytes as they are; as ``publish`` in all else."""
+        try:
+            self._producer.produce(
+                topic, value, key, partition, on_delivery=_reporter(on_delivery), headers=list(headers)
+            )
+        except BufferError as error:
+            raise ServerUnreachable("Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it") from error
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until everything published so far is delivered or failed; the number still waiting."""
+        return self._producer.flush(timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Flush, then stop the delivery thread."""
+        self._producer.flush(timeout_s)
+        self._closed.set()
+        self._poller.join()
+
+    def _poll(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(POLL_S)
+
+
+def _reporter(on_delivery: OnDelivery | None) -> Callable[[KafkaError | None, Message], None] | None:
+    if on_delivery is None:
+        return None
+
+    def report(error: KafkaError | None, message: Message) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        on_delivery(
+            Delivery(
+                topic=topic or "",
+                partition=-1 if partition is None else partition,
+                offset=-1 if offset is None else offset,
+                error=error.str() if error else None,
+            )
+        )
+
+    return report
+
+
+def assigned_consumer(
+    bootstrap: str,
+    topic: str,
+    partitions: Sequence[int],
+    at: Literal["beginning", "end"] | Mapping[int, int],
+) -> Consumer:
+    """A consumer that reads the given partitions from ``at`` (both ends, or an offset a partition).
+
+    It joins no group and commits nothing; it sees committed transactions only.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            # The client wants a name, although nothing is ever committed under it.
+            "group.id": "headrace-assigned",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "fetch.message.max.bytes": 8_388_608,
+            "log_level": 4,
+        }
+    )
+    match at:
+        case "beginning":
+            offsets = dict.fromkeys(partitions, OFFSET_BEGINNING)
+        case "end":
+            offsets = dict.fromkeys(partitions, OFFSET_END)
+        case _:
+            offsets = dict(at)
+    consumer.assign([TopicPartition(topic, partition, offsets[partition]) for partition in partitions])
+    return consumer
