@@ -4,6 +4,7 @@ Source of the header names: CloudEvents Kafka Protocol Binding 1.0.2, section 3.
 ``traceparent``: W3C Trace Context, section 3.2.
 """
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.errors import InvalidEnvelope, InvalidRequest, MalformedRequest, RequestTooLarge, shown
+from schemas.explain import explain
 from schemas.limits import REQUEST_BYTES
 from schemas.requests import DEFAULT_TENANT, REQUEST_TYPES, JobId, Request, Tenant
 from schemas.topics import REQUESTS, Kind
@@ -24,11 +26,15 @@ Headers = Sequence[tuple[str, bytes]]
 
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
+#: Version, trace id, span id, flags; a later version may append to it.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 _encoder: Final = msgspec.json.Encoder()
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """The attributes of one event. ``type`` is the topic's name; ``id`` is the same for every copy of the event."""
+    """The attributes of one event: ``type`` is the topic's name; every copy has the same ``id``."""
 
     id: str
     source: str
@@ -64,18 +70,12 @@ def child_traceparent(parent: str) -> str:
 
 def trace_id_of(traceparent: str) -> str | None:
     """The 32 hex digits of the trace id, or None where the text is not a traceparent."""
-    parts = traceparent.split("-")
-    if len(parts) < 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
-        return None
-    try:
-        valid = int(parts[1], 16) != 0 and int(parts[2], 16) != 0
-    except ValueError:
-        return None
-    return parts[1].lower() if valid else None
+    found = _TRACEPARENT.fullmatch(traceparent)
+    return found[1] if found else None
 
 
 def encode(event: object) -> bytes:
-    """An event as compact JSON."""
+    """An event as compact JSON. A float that is not finite would become ``null``: events hold none."""
     return _encoder.encode(event)
 
 
@@ -115,11 +115,13 @@ def decode_request(kind: Kind, value: bytes | None, headers: Mapping[str, bytes]
     try:
         return _decoder(REQUEST_TYPES[kind]).decode(value)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error, value)) from None
+        raise InvalidRequest(explain(error, REQUEST_TYPES[kind], value)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"The value is not JSON: {error}. It begins {shown(value[:40])}.") from None
     except RecursionError:
-        raise MalformedRequest("The value is nested too deeply to be read. Flatten it.") from None
+        raise MalformedRequest(
+            f"The value is nested too deeply to be read; it begins {shown(value[:40])}. Flatten it."
+        ) from None
 
 
 def readable_id(value: bytes | None) -> tuple[str, str] | None:
@@ -136,31 +138,14 @@ def derived_id(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}-{offset}"
 
 
-def explain(error: msgspec.ValidationError, value: bytes) -> str:
-    """The decoder's message with the offending value: ``Expected `int` <= 9 - at `$.n` (got 12)``."""
-    message = str(error)
-    path = message.rpartition(" - at `")[2].removesuffix("`") if " - at `" in message else "$"
-    found = _value_at(value, path)
-    return message if found is None or path == "$" else f"{message} (got {shown(found)})"
-
-
-def _value_at(value: bytes, path: str) -> object:
-    try:
-        node: Any = msgspec.json.decode(value)
-        for step in path.removeprefix("$").replace("[", ".").replace("]", "").split("."):
-            if step:
-                node = node[int(step)] if isinstance(node, list) else node[step]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, ValueError, TypeError):
-        return None
-    return node
-
-
 def _check_envelope(kind: Kind, headers: Mapping[str, bytes]) -> None:
     expected = {"ce_specversion": SPEC_VERSION, "ce_type": REQUESTS[kind].name}
     for name, wanted in expected.items():
         given = headers.get(name)
         if given is not None and given != wanted.encode():
-            raise InvalidEnvelope(f"Header {name} is {shown(given)}; on this topic it is {wanted!r} or left out.")
+            raise InvalidEnvelope(
+                f"Header {name} is {shown(given)}; on this topic it is {wanted!r} or left out."
+            )
 
 
 class _Identity(Struct):

@@ -32,13 +32,22 @@
 
 from typing import ClassVar
 
-SHOWN_CHARS = 80
+#: Longer values are cut in messages, which travel in headers and result events.
+SHOWN_CHARS = 120
 
 
 def shown(value: object) -> str:
     """The value as an error message shows it: its repr, cut to ``SHOWN_CHARS``."""
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}… ({len(text):,} characters)"
+    try:
+        return printable(repr(value))
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply to be shown"
+
+
+def printable(text: str) -> str:
+    """The text cut to ``SHOWN_CHARS``, control characters escaped: fit for headers, logs and databases."""
+    cut = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:SHOWN_CHARS])
+    return cut if len(text) <= SHOWN_CHARS else f"{cut}… ({len(text):,} characters)"
 
 
 class HeadraceError(Exception):
@@ -108,7 +117,9 @@ class ModelNotFound(JobError):
     code = "model_not_found"
 
     def __init__(self, model: str, places: str) -> None:
-        super().__init__(f"Model {shown(model)} was not found in {places}. `headrace models` lists the known ones.")
+        super().__init__(
+            f"Model {shown(model)} was not found in {places}. `headrace models` lists the known ones."
+        )
 
 
 class ModelUnavailable(JobError):
@@ -143,8 +154,8 @@ class PromptTooLong(JobError):
 
     def __init__(self, prompt_tokens: int, output_tokens: int, window_tokens: int) -> None:
         super().__init__(
-            f"The prompt has {prompt_tokens:,} tokens and max_tokens is {output_tokens:,}; the model's window "
-            f"is {window_tokens:,}. Shorten the prompt or lower max_tokens."
+            f"The prompt has {prompt_tokens:,} tokens and max_tokens is {output_tokens:,}; the model's "
+            f"window is {window_tokens:,}. Shorten the prompt or lower max_tokens."
         )
 
 
@@ -232,7 +243,9 @@ class ServerUnreachable(HeadraceError):
     retryable = True
 
     def __init__(self, server: str, address: str, reason: str) -> None:
-        super().__init__(f"{server} at {address} is not reachable: {reason}. `headrace doctor` tells what is wrong.")
+        super().__init__(
+            f"{server} at {address} is not reachable: {reason}. `headrace doctor` tells what is wrong."
+        )
 
 
 class JobNotFound(HeadraceError):
@@ -241,7 +254,9 @@ class JobNotFound(HeadraceError):
     code = "job_not_found"
 
     def __init__(self, tenant: str, job_id: str) -> None:
-        super().__init__(f"Tenant {tenant!r} has no job {job_id!r}. It may not be admitted yet, or be a dead letter.")
+        super().__init__(
+            f"Tenant {tenant!r} has no job {job_id!r}. It may not be admitted yet, or be a dead letter."
+        )
 
 
 class ResultTimeout(HeadraceError):
@@ -251,4 +266,6 @@ class ResultTimeout(HeadraceError):
     retryable = True
 
     def __init__(self, job_id: str, timeout_s: float) -> None:
-        super().__init__(f"Job {job_id!r} has no result after {timeout_s:g} s. It goes on; ask again or cancel it.")
+        super().__init__(
+            f"Job {job_id!r} has no result after {timeout_s:g} s. It goes on; ask again or cancel it."
+        )

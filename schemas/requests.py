@@ -15,11 +15,21 @@ from schemas.topics import Kind
 
 DEFAULT_TENANT: Final = "default"
 
-JobId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", min_length=1, max_length=limits.JOB_ID_CHARS)]
-Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", min_length=1, max_length=limits.TENANT_CHARS)]
+# Python's `$` also matches before a newline at the end, which `(?!\n)` rules out.
+JobId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)", min_length=1, max_length=limits.JOB_ID_CHARS)
+]
+Tenant = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)", min_length=1, max_length=limits.TENANT_CHARS)
+]
 #: A model's id: a name under a model root, an adapter's id, or a hub's ``owner/name``. No path that climbs.
 ModelId = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._:/@+-]*$", min_length=1, max_length=limits.MODEL_CHARS)
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._:/@+-]*$(?!\n)",
+        min_length=1,
+        max_length=limits.MODEL_CHARS,
+    ),
 ]
 Uri = Annotated[str, Meta(min_length=1, max_length=limits.URI_CHARS)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -61,7 +71,9 @@ class Record(Struct, frozen=True, omit_defaults=True):
         elif self.prompt is not None or self.completion is not None:
             raise ValueError("An example has `prompt` and `completion`, or `messages`, not both")
         elif self.messages[-1].role != "assistant":
-            raise ValueError(f"An example's last message is the assistant's, not the {self.messages[-1].role}'s")
+            raise ValueError(
+                f"An example's last message is the assistant's, not the {self.messages[-1].role}'s"
+            )
 
 
 class Dataset(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -84,6 +96,11 @@ class RequestFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     priority: Priority = Priority.NORMAL
     deadline: Time | None = None
 
+    def __post_init__(self) -> None:
+        # The first and the last year can't be converted to every time zone.
+        if self.deadline and not 1 < self.deadline.year < 9_999:
+            raise ValueError(f"A deadline's year is from 2 to 9998, not {self.deadline.year}")
+
 
 class GenerateRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.GENERATE.value, tag_field="kind"):
     """Continue a prompt, a conversation, or many prompts.
@@ -105,13 +122,17 @@ class GenerateRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.GENERAT
     adapter: ModelId | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given = [name for name in ("prompt", "messages", "prompts") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"A request has one of `prompt`, `messages` and `prompts`, this one {given or 'none'}")
+            raise ValueError(
+                f"A request has one of `prompt`, `messages` and `prompts`, this one {given or 'none'}"
+            )
         total = len(self.prompts or ("",)) * self.n * self.max_tokens
         if total > limits.REQUEST_NEW_TOKENS:
             raise ValueError(
-                f"prompts x n x max_tokens is {total:,}; the limit is {limits.REQUEST_NEW_TOKENS:,}. Split the request"
+                f"prompts x n x max_tokens is {total:,}; the limit is {limits.REQUEST_NEW_TOKENS:,}. "
+                "Split the request"
             )
 
 
@@ -158,7 +179,9 @@ class FineTuneRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.FINETUN
     validation: Dataset | None = None
     method: Method = Method()
     hyperparameters: Hyperparameters = Hyperparameters()
-    suffix: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=limits.SUFFIX_CHARS)] = "tuned"
+    suffix: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$(?!\n)", max_length=limits.SUFFIX_CHARS)] = (
+        "tuned"
+    )
     seed: Seed = 0
 
 
@@ -201,6 +224,7 @@ class EvaluateRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.EVALUAT
     seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.dataset is None) == (self.task is None):
             raise ValueError("An evaluation has either `dataset` or `task`")
         if self.gate and self.gate.metric not in self.metrics:
