@@ -1,0 +1,77 @@
+"""The last tier and the authority: artifacts at an fsspec URI that every worker reaches."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Final
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from runtime.artifacts.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from runtime.artifacts.tier import Missed
+from schemas.errors import ServerUnreachable
+
+
+class RemoteStore:
+    """Artifacts below one URI (``file://``, ``s3://`` …), each in a directory named by its digest."""
+
+    name: Final = "store"
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def upload(self, directory: Path, manifest: Manifest) -> str:
+        """Copy an artifact into the store; the URI. Repeating it changes nothing, and mends what was cut.
+
+        The manifest is written last: a crash in between leaves files that nobody asks for.
+
+        Raises:
+            ServerUnreachable: the store can't be written (retryable).
+        """
+        try:
+            fs, root = fsspec.core.url_to_fs(self._uri)
+            target = f"{root.rstrip('/')}/{manifest.sha256}"
+            fs.makedirs(target, exist_ok=True)
+            sizes = {entry["name"].rpartition("/")[2]: entry["size"] for entry in fs.ls(target, detail=True)}
+            for file in manifest.files:
+                if sizes.get(file.name) != file.size_bytes or MANIFEST_NAME not in sizes:
+                    _put(fs, directory / file.name, f"{target}/{file.name}")
+            if sizes.get(MANIFEST_NAME) != len(manifest.encode()):
+                _put(fs, directory / MANIFEST_NAME, f"{target}/{MANIFEST_NAME}")
+            return str(fs.unstrip_protocol(target))
+        except (OSError, ImportError, ValueError) as error:
+            raise ServerUnreachable("The artifact store", self._uri, str(error)) from error
+
+    def download(self, uri: str, artifact_sha256: str, into: Path) -> None:
+        """Write the artifact's files and its manifest into an empty directory.
+
+        Raises:
+            Missed: the URI has no such artifact or can't be read.
+            Damaged: its manifest is not what the digest says.
+        """
+        try:
+            fs, source = fsspec.core.url_to_fs(uri)
+            value = fs.cat_file(f"{source}/{MANIFEST_NAME}")
+            for file in decode_manifest(value, artifact_sha256).files:
+                fs.get_file(f"{source}/{file.name}", str(into / file.name))
+            (into / MANIFEST_NAME).write_bytes(value)
+        except (OSError, ImportError, ValueError) as error:
+            raise Missed(f"{uri} can't be read: {error}") from error
+
+
+def _put(fs: fsspec.AbstractFileSystem, source: Path, target: str) -> None:
+    """Write one file so that a reader sees all of it or nothing. Object stores do so by themselves."""
+    if not isinstance(fs, LocalFileSystem):
+        fs.put_file(str(source), target)
+        return
+    part = f"{target}.{secrets.token_hex(4)}.part"
+    try:
+        with source.open("rb") as reader, Path(part).open("xb") as writer:
+            shutil.copyfileobj(reader, writer)
+            writer.flush()
+            os.fsync(writer.fileno())
+        Path(part).replace(target)
+    finally:
+        Path(part).unlink(missing_ok=True)
