@@ -1,0 +1,232 @@
+"""What a handler sees of its job: the tools of the worker, a meter, and checkpoints.
+
+A handler runs on the event loop and hands long work to the trainer thread or the engine's, so every
+method may be called from any thread, and none of them waits but ``run``.
+"""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
+
+from schemas.errors import JobExpired, JobStopped, LeaseLost
+from schemas.events import CountProgress, LogProgress, ProgressEvent, State, TextProgress, TrainProgress
+from schemas.requests import Job
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a context needs none of it
+    from runtime.artifacts import ArtifactStore
+    from workers.datasets import Datasets
+    from workers.engine import Engine
+    from workers.models import Models
+
+Answer = TypeVar("Answer")
+Arguments = TypeVarTuple("Arguments")
+
+
+@dataclass
+class Meter:
+    """What one attempt has used so far; it becomes the result's usage, timings and lineage.
+
+    ``device_s`` is the time that the attempt held the device, ``load_s`` the wait for its models.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    train_tokens: int = 0
+    device_s: float = 0.0
+    load_s: float = 0.0
+    dataset_sha256: str | None = None
+    base: str | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimizer step; ``loss`` in nats per trained token, ``remaining_s`` an estimate."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    tokens_per_s: float
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many of so many done, in ``unit`` (examples, tokens, bytes)."""
+
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """The next piece of answer ``index`` to prompt number ``prompt``."""
+
+    prompt: int
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line for whoever watches the job."""
+
+    level: Literal["info", "warning", "error"]
+    message: str
+
+
+Progress = TrainStep | Count | TextChunk | LogLine
+
+
+class Announcer(Protocol):
+    """Tells whoever watches jobs; losing an announcement never harms the job."""
+
+    def progress(self, job: Job, event: ProgressEvent) -> None:
+        """The job got further."""
+
+    def status(self, job: Job, state: State) -> None:
+        """The job is in another state."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the jobs of a worker share. ``trainer`` has one thread: training jobs take turns."""
+
+    models: "Models"
+    engine: "Engine"
+    datasets: "Datasets"
+    artifacts: "ArtifactStore"
+    trainer: Executor
+
+
+class JobContext:
+    """One attempt at a job."""
+
+    def __init__(self, job: Job, tools: Tools, announcer: Announcer) -> None:
+        self.job = job
+        self.models = tools.models
+        self.engine = tools.engine
+        self.datasets = tools.datasets
+        self.artifacts = tools.artifacts
+        self.trainer = tools.trainer
+        self.meter = Meter()
+        self._announcer = announcer
+        self._sequence = itertools.count()
+        self._state = State.SCHEDULED
+        self._stop: JobStopped | LeaseLost | None = None
+        # Held while an event is handed to Kafka's buffer, so that events lie there in their order.
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Return if the job shall go on; cheap enough for every decode step and train step.
+
+        Raises:
+            JobCancelled: a cancel request came.
+            JobExpired: the request's deadline has passed.
+            LeaseLost: another attempt owns the job.
+        """
+        if self._stop:
+            # A new one for each thread: a raised exception collects its thread's traceback.
+            raise type(self._stop)(*self._stop.args)
+        deadline = self.job.request.deadline
+        if deadline and datetime.now(UTC) >= deadline:
+            raise JobExpired(f"The deadline {deadline.isoformat()} passed before the job had ended.")
+
+    def stop(self, reason: JobStopped | LeaseLost) -> None:
+        """Have the next ``check`` raise ``reason``; a lost lease outweighs every other reason."""
+        with self._lock:
+            if self._stop is None or isinstance(reason, LeaseLost):
+                self._stop = reason
+
+    def report(self, progress: Progress) -> None:
+        """Tell watchers how far the job is; the caller chooses how often."""
+        with self._lock:
+            event = _event(progress, self.job, next(self._sequence))
+            self._announcer.progress(self.job, event)
+
+    def loading(self) -> None:
+        """Tell watchers that the job has begun and waits for its model."""
+        self._enter(State.LOADING)
+
+    def running(self) -> None:
+        """Tell watchers that the model is there and the work begins; repeats change nothing."""
+        self._enter(State.RUNNING)
+
+    async def run(self, function: Callable[[*Arguments], Answer], /, *arguments: *Arguments) -> Answer:
+        """Call ``function`` in the trainer thread, after the jobs that came there first.
+
+        Raises:
+            JobStopped, LeaseLost: as ``check``, before the function begins.
+        """
+
+        def checked() -> Answer:
+            self.check()
+            return function(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self.trainer, checked)
+
+    def _enter(self, state: State) -> None:
+        with self._lock:
+            if state is not self._state:
+                self._state = state
+                self._announcer.status(self.job, state)
+
+
+def _event(progress: Progress, job: Job, sequence: int) -> ProgressEvent:
+    at = datetime.now(UTC)
+    match progress:
+        case TrainStep():
+            return TrainProgress(
+                job_id=job.id,
+                tenant=job.tenant,
+                attempt=job.attempt,
+                sequence=sequence,
+                at=at,
+                step=progress.step,
+                steps=progress.steps,
+                loss=progress.loss,
+                learning_rate=progress.learning_rate,
+                tokens_per_s=progress.tokens_per_s,
+                remaining_s=progress.remaining_s,
+            )
+        case Count(done, total, unit):
+            return CountProgress(
+                job_id=job.id,
+                tenant=job.tenant,
+                attempt=job.attempt,
+                sequence=sequence,
+                at=at,
+                done=done,
+                total=total,
+                unit=unit,
+            )
+        case TextChunk(prompt, index, text):
+            return TextProgress(
+                job_id=job.id,
+                tenant=job.tenant,
+                attempt=job.attempt,
+                sequence=sequence,
+                at=at,
+                prompt=prompt,
+                index=index,
+                text=text,
+            )
+        case LogLine(level, message):
+            return LogProgress(
+                job_id=job.id,
+                tenant=job.tenant,
+                attempt=job.attempt,
+                sequence=sequence,
+                at=at,
+                level=level,
+                message=message,
+            )
+        case unknown:
+            assert_never(unknown)
