@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from schemas.codec import Envelope, Headers, encode
 from schemas.errors import ServerUnreachable
@@ -107,7 +115,9 @@ class Publisher:
                 topic, value, key, partition, on_delivery=_reporter(on_delivery), headers=list(headers)
             )
         except BufferError as error:
-            raise ServerUnreachable("Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it") from error
+            raise ServerUnreachable(
+                "Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it"
+            ) from error
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything published so far is delivered or failed; the number still waiting."""

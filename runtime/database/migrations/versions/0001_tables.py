@@ -47,7 +47,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('scheduled', 'running')"),
     )
     op.create_index(
-        "jobs_queued", "jobs", ["priority", "queued_at"], unique=False, postgresql_where=sa.text("state = 'queued'")
+        "jobs_queued",
+        "jobs",
+        ["priority", "queued_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index("jobs_recent", "jobs", ["tenant", sa.literal_column("submitted_at DESC")], unique=False)
     op.create_table(
@@ -119,5 +123,7 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_index("jobs_recent", table_name="jobs")
     op.drop_index("jobs_queued", table_name="jobs", postgresql_where=sa.text("state = 'queued'"))
-    op.drop_index("jobs_leased", table_name="jobs", postgresql_where=sa.text("state IN ('scheduled', 'running')"))
+    op.drop_index(
+        "jobs_leased", table_name="jobs", postgresql_where=sa.text("state IN ('scheduled', 'running')")
+    )
     op.drop_table("jobs")

@@ -1,0 +1,98 @@
+"""Admission and leases, on a real Postgres."""
+
+from sqlalchemy import Connection, text
+
+from runtime.database import jobs
+from runtime.database.jobs import Admitted
+from schemas.events import Lease
+from tests.integration.database.rows import admission, generate, leased, queued, rejection
+
+
+def test_a_new_request_is_queued(connection: Connection) -> None:
+    row = admission("a")
+    assert jobs.admit(connection, [row]) == [Admitted.NEW]
+    assert jobs.queued(connection, 10) == [queued(row)]
+
+
+def test_the_same_request_under_the_same_id_runs_once(connection: Connection) -> None:
+    fates = jobs.admit(connection, [admission("a"), admission("a")])
+    assert fates == [Admitted.NEW, Admitted.REPEATED]
+    assert len(jobs.queued(connection, 10)) == 1
+
+
+def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(connection: Connection) -> None:
+    first = admission("a", generate("first"))
+    jobs.admit(connection, [first])
+    assert jobs.admit(connection, [admission("a", generate("second"))]) == [Admitted.CONFLICT]
+    (item,) = jobs.lease(connection, [(queued(first), "worker-1")], 30.0)
+    assert item.job.request == generate("first")
+
+
+def test_an_id_belongs_to_its_tenant(connection: Connection) -> None:
+    fates = jobs.admit(
+        connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")]
+    )
+    assert fates == [Admitted.NEW, Admitted.NEW]
+
+
+def test_a_record_that_is_read_again_after_a_crash_is_told_from_a_repeat(connection: Connection) -> None:
+    row = admission("a")
+    jobs.admit(connection, [row])
+    assert jobs.admit(connection, [row]) == [Admitted.REREAD]
+
+
+def test_the_order_of_the_answers_is_the_order_of_the_requests(connection: Connection) -> None:
+    jobs.admit(connection, [admission("b")])
+    rows = [admission("a"), admission("b", generate("other")), admission("c"), admission("b")]
+    assert jobs.admit(connection, rows) == [Admitted.NEW, Admitted.CONFLICT, Admitted.NEW, Admitted.REPEATED]
+
+
+def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection: Connection) -> None:
+    assert jobs.admit(connection, [rejection("bad")]) == [Admitted.NEW]
+    state = connection.execute(text("SELECT state, error_code FROM jobs WHERE id = 'bad'")).one()
+    assert tuple(state) == ("rejected", "invalid_request")
+    for table in ("results", "outbox"):
+        assert connection.execute(text(f"SELECT count(*) FROM {table} WHERE job_id = 'bad'")).scalar() == 1
+    assert jobs.queued(connection, 10) == []
+
+
+def test_a_refused_request_with_a_known_id_writes_no_second_result(connection: Connection) -> None:
+    jobs.admit(connection, [admission("a")])
+    assert jobs.admit(connection, [rejection("a")]) == [Admitted.CONFLICT]
+    assert connection.execute(text("SELECT count(*) FROM results")).scalar() == 0
+
+
+def test_a_prompt_may_hold_any_character(connection: Connection) -> None:
+    request = generate('NUL \0, quote ", backslash \\, %(x)s, :name, {}, \U0001f600')
+    (item,) = leased(connection, admission("a", request))
+    assert item.job.request == request
+
+
+def test_priority_goes_before_age(connection: Connection) -> None:
+    rows = [admission(name) for name in ("normal", "high", "batch")]
+    jobs.admit(connection, rows)
+    for name, rank in (("high", 0), ("batch", 2)):
+        connection.execute(
+            text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name}
+        )
+    assert [job.id for job in jobs.queued(connection, 10)] == ["high", "normal", "batch"]
+    assert [job.id for job in jobs.queued(connection, 2)] == ["high", "normal"]
+
+
+def test_a_job_is_leased_once(connection: Connection) -> None:
+    row = admission("a")
+    (item,) = leased(connection, row)
+    assert item.lease == Lease("default", "a", 1, "worker-1")
+    assert jobs.lease(connection, [(queued(row), "worker-2")], 30.0) == []
+
+
+def test_a_lease_is_renewed_for_its_epoch_alone(connection: Connection) -> None:
+    (item,) = leased(connection, admission("a"))
+    stale = Lease("default", "a", 0, "worker-0")
+    assert jobs.renew(connection, [item.lease, stale], 30.0) == {item.lease}
+
+
+def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
+    assert jobs.admit(connection, []) == []
+    assert jobs.lease(connection, [], 30.0) == []
+    assert jobs.renew(connection, [], 30.0) == set()

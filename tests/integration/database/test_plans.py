@@ -1,0 +1,86 @@
+"""Every statement of ``runtime.database`` finds its rows by an index: a test that reads the plans."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, TextClause, event, text
+
+from runtime.database import Database, jobs, outcomes, queries, workers
+from schemas.requests import Dataset, FineTuneRequest
+from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
+
+MODULES = (jobs, outcomes, queries, workers)
+STATEMENTS = {
+    f"{module.__name__}.{name}": value
+    for module in MODULES
+    for name, value in vars(module).items()
+    if isinstance(value, TextClause)
+}
+#: It reads all partitions of the work topic, 64 rows at most.
+SCANS_BY_DESIGN = {"runtime.database.workers.CLAIM_PARTITION"}
+
+
+@pytest.fixture(scope="module")
+def executed(database: Database) -> Iterator[dict[str, dict[str, object]]]:
+    """Each statement's text with the parameters that one life of two jobs gave it."""
+    seen: dict[str, dict[str, object]] = {}
+
+    def note(
+        _connection: Connection,
+        clause: object,
+        sets: list[dict[str, object]],
+        parameters: dict[str, object],
+        _options: object,
+    ) -> None:
+        if isinstance(clause, TextClause):
+            seen[str(clause)] = sets[0] if sets else parameters
+
+    event.listen(database.engine, "before_execute", note)
+    with database.engine.connect() as connection:
+        run_everything(connection)
+        connection.rollback()
+    event.remove(database.engine, "before_execute", note)
+    yield seen
+
+
+def run_everything(connection: Connection) -> None:
+    tune = FineTuneRequest(model="example-base", dataset=Dataset(uri="dates/train.jsonl"))
+    first, second = leased(connection, admission("a", tune), admission("b"), lease_s=0.0)
+    jobs.admit(connection, [rejection("c")])
+    jobs.queued(connection, 10)
+    jobs.renew(connection, [first.lease], 30.0)
+    outcomes.expired(connection, 10)
+    outcomes.requeue(connection, [second.lease], [1.0])
+    outcomes.settle(connection, [settlement(first, tuned())])
+    outcomes.unannounced(connection, 5.0, 10)
+    outcomes.announced(connection, [("default", "a")])
+    queries.find_job(connection, "default", "a")
+    queries.recent_jobs(connection, "default", 10)
+    queries.find_result(connection, "default", "a")
+    queries.find_tuned_model(connection, "default", "x")
+    workers.claim_partition(connection, "worker", "host", 30.0)
+    workers.renew_partition(connection, 0, "worker", 30.0)
+    workers.release_partition(connection, 0, "worker")
+
+
+@pytest.mark.parametrize("name", sorted(set(STATEMENTS) - SCANS_BY_DESIGN))
+def test_a_statement_reads_no_table_from_end_to_end(
+    name: str, executed: dict[str, dict[str, object]], connection: Connection
+) -> None:
+    statement = STATEMENTS[name]
+    # The planner then scans a table only where no index can serve.
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    plan = plan_of(connection, str(statement), executed[str(statement)])
+    assert "Seq Scan on" not in plan, plan
+
+
+def test_a_statement_without_an_index_is_caught(connection: Connection) -> None:
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    assert "Seq Scan on jobs" in plan_of(
+        connection, "SELECT * FROM jobs WHERE model = :model", {"model": "x"}
+    )
+
+
+def plan_of(connection: Connection, statement: str, parameters: dict[str, object]) -> str:
+    rows = connection.execute(text(f"EXPLAIN {statement}"), parameters)
+    return "\n".join(row[0] for row in rows)
