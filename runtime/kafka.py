@@ -115,9 +115,7 @@ class Publisher:
                 topic, value, key, partition, on_delivery=_reporter(on_delivery), headers=list(headers)
             )
         except BufferError as error:
-            raise ServerUnreachable(
-                "Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it"
-            ) from error
+            raise ServerUnreachable("Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it") from error
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything published so far is delivered or failed; the number still waiting."""

@@ -164,16 +164,12 @@ def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admit
         if Source(row.source_topic, row.source_partition, row.source_offset) == admission.source:
             fates.append(Admitted.NEW if key in inserted else Admitted.REREAD)
         else:
-            fates.append(
-                Admitted.REPEATED if row.request_sha256 == admission.request_sha256 else Admitted.CONFLICT
-            )
+            fates.append(Admitted.REPEATED if row.request_sha256 == admission.request_sha256 else Admitted.CONFLICT)
     _reject(connection, [row for row, fate in zip(admissions, fates, strict=True) if fate is Admitted.NEW])
     return fates
 
 
-def lease(
-    connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float
-) -> list[LeasedJob]:
+def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float) -> list[LeasedJob]:
     """Give queued jobs to workers (the second of each pair is a worker's id) under a new epoch.
 
     Jobs that are no longer queued are left out of the answer, which has no order.
@@ -283,7 +279,5 @@ def _columns(admissions: Sequence[Admission]) -> dict[str, list[object]]:
         "deadlines": [request.deadline if request else None for request in requests],
         "submitted": [row.submitted_at for row in admissions],
         "queued": [row.queued_at for row in admissions],
-        "errors": [
-            row.rejection.error.code if row.rejection and row.rejection.error else None for row in admissions
-        ],
+        "errors": [row.rejection.error.code if row.rejection and row.rejection.error else None for row in admissions],
     }

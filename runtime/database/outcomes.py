@@ -142,9 +142,7 @@ def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[Lea
         },
     )
     done = {(row.tenant, row.id, row.epoch) for row in rows}
-    settled = [
-        item for item in settlements if (item.lease.tenant, item.lease.job_id, item.lease.epoch) in done
-    ]
+    settled = [item for item in settlements if (item.lease.tenant, item.lease.job_id, item.lease.epoch) in done]
     _add_adapters(connection, settled)
     return {item.lease for item in settled}
 
@@ -153,9 +151,7 @@ def expired(connection: Connection, most: int) -> list[ExpiredLease]:
     """Jobs whose lease ran out by the database's clock, the longest overdue first."""
     rows = connection.execute(EXPIRED_LEASES, {"most": most})
     return [
-        ExpiredLease(
-            Lease(row.tenant, row.id, row.epoch, row.worker_id), row.kind, row.attempt, row.traceparent
-        )
+        ExpiredLease(Lease(row.tenant, row.id, row.epoch, row.worker_id), row.kind, row.attempt, row.traceparent)
         for row in rows
     ]
 
@@ -178,16 +174,12 @@ def unannounced(connection: Connection, older_than_s: float, most: int) -> list[
 def announced(connection: Connection, jobs: Sequence[tuple[str, str]]) -> None:
     """Drop the outbox rows of jobs, given as (tenant, id), whose terminal event Kafka has acknowledged."""
     if jobs:
-        connection.execute(
-            DELETE_OUTBOX, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]}
-        )
+        connection.execute(DELETE_OUTBOX, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
 
 
 def _add_adapters(connection: Connection, settled: Sequence[Settlement]) -> None:
     tuned = [
-        (item.lease, item.event, item.event.result)
-        for item in settled
-        if isinstance(item.event.result, FineTuneResult)
+        (item.lease, item.event, item.event.result) for item in settled if isinstance(item.event.result, FineTuneResult)
     ]
     if not tuned:
         return

@@ -32,9 +32,7 @@ def generate(prompt: str = "1 May 2026 -> ", **fields: int) -> GenerateRequest:
     return GenerateRequest(model="example-base", prompt=prompt, max_tokens=fields.get("max_tokens", 16))
 
 
-def admission(
-    job_id: str, request: Request | None = None, *, tenant: str = "default", offset: int = -1
-) -> Admission:
+def admission(job_id: str, request: Request | None = None, *, tenant: str = "default", offset: int = -1) -> Admission:
     """A valid request, read at an offset of its own unless one is given."""
     request = request or generate()
     return Admission(
@@ -77,9 +75,7 @@ def leased(
 ) -> list[LeasedJob]:
     """The rows, admitted and given to a worker, in their order."""
     jobs.admit(connection, rows)
-    taken = {
-        item.job.id: item for item in jobs.lease(connection, [(queued(row), worker) for row in rows], lease_s)
-    }
+    taken = {item.job.id: item for item in jobs.lease(connection, [(queued(row), worker) for row in rows], lease_s)}
     return [taken[row.id] for row in rows]
 
 

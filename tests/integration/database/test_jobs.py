@@ -1,8 +1,8 @@
 """Admission and leases, on a real Postgres."""
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
-from runtime.database import jobs
+from runtime.database import jobs, tables
 from runtime.database.jobs import Admitted
 from schemas.events import Lease
 from tests.integration.database.rows import admission, generate, leased, queued, rejection
@@ -29,9 +29,7 @@ def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(co
 
 
 def test_an_id_belongs_to_its_tenant(connection: Connection) -> None:
-    fates = jobs.admit(
-        connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")]
-    )
+    fates = jobs.admit(connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")])
     assert fates == [Admitted.NEW, Admitted.NEW]
 
 
@@ -51,15 +49,15 @@ def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection
     assert jobs.admit(connection, [rejection("bad")]) == [Admitted.NEW]
     state = connection.execute(text("SELECT state, error_code FROM jobs WHERE id = 'bad'")).one()
     assert tuple(state) == ("rejected", "invalid_request")
-    for table in ("results", "outbox"):
-        assert connection.execute(text(f"SELECT count(*) FROM {table} WHERE job_id = 'bad'")).scalar() == 1
+    for table in (tables.results, tables.outbox):
+        assert connection.execute(select(table.c.job_id)).scalars().all() == ["bad"]
     assert jobs.queued(connection, 10) == []
 
 
 def test_a_refused_request_with_a_known_id_writes_no_second_result(connection: Connection) -> None:
     jobs.admit(connection, [admission("a")])
     assert jobs.admit(connection, [rejection("a")]) == [Admitted.CONFLICT]
-    assert connection.execute(text("SELECT count(*) FROM results")).scalar() == 0
+    assert connection.execute(select(tables.results)).all() == []
 
 
 def test_a_prompt_may_hold_any_character(connection: Connection) -> None:
@@ -72,9 +70,7 @@ def test_priority_goes_before_age(connection: Connection) -> None:
     rows = [admission(name) for name in ("normal", "high", "batch")]
     jobs.admit(connection, rows)
     for name, rank in (("high", 0), ("batch", 2)):
-        connection.execute(
-            text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name}
-        )
+        connection.execute(text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name})
     assert [job.id for job in jobs.queued(connection, 10)] == ["high", "normal", "batch"]
     assert [job.id for job in jobs.queued(connection, 2)] == ["high", "normal"]
 

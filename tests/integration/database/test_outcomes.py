@@ -1,8 +1,8 @@
 """Settling, expired leases and the outbox, on a real Postgres."""
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Table, func, select, text
 
-from runtime.database import jobs, outcomes, queries
+from runtime.database import jobs, outcomes, queries, tables
 from schemas.codec import decode
 from schemas.events import Lease, State
 from schemas.requests import Dataset, FineTuneRequest
@@ -10,8 +10,8 @@ from schemas.results import ResultEvent
 from tests.integration.database.rows import admission, leased, queued, settlement, tuned
 
 
-def count(connection: Connection, table: str) -> int:
-    return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+def count(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 def expire(connection: Connection) -> None:
@@ -28,14 +28,14 @@ def test_a_settled_job_has_its_state_result_outbox_and_usage(connection: Connect
     assert queries.find_result(connection, "default", "a") == ended.event
     (waiting,) = outcomes.unannounced(connection, -1.0, 10)
     assert decode(ResultEvent, waiting.event) == ended.event
-    assert count(connection, "usage") == 1
+    assert count(connection, tables.usage) == 1
 
 
 def test_a_job_is_settled_once(connection: Connection) -> None:
     (item,) = leased(connection, admission("a"))
     outcomes.settle(connection, [settlement(item)])
     assert outcomes.settle(connection, [settlement(item)]) == set()
-    assert count(connection, "results") == 1
+    assert count(connection, tables.results) == 1
 
 
 def test_an_attempt_that_lost_its_lease_changes_nothing(connection: Connection) -> None:
@@ -45,7 +45,7 @@ def test_an_attempt_that_lost_its_lease_changes_nothing(connection: Connection) 
     outcomes.requeue(connection, [old.lease], [0.0])
     (new,) = jobs.lease(connection, [(queued(row), "worker-2")], 30.0)
     assert outcomes.settle(connection, [settlement(old)]) == set()
-    assert count(connection, "results") == 0
+    assert count(connection, tables.results) == 0
     assert outcomes.settle(connection, [settlement(new)]) == {new.lease}
     assert new.job.attempt == 2
 

@@ -1,7 +1,5 @@
 """Every statement of ``runtime.database`` finds its rows by an index: a test that reads the plans."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
@@ -21,7 +19,7 @@ SCANS_BY_DESIGN = {"runtime.database.workers.CLAIM_PARTITION"}
 
 
 @pytest.fixture(scope="module")
-def executed(database: Database) -> Iterator[dict[str, dict[str, object]]]:
+def executed(database: Database) -> dict[str, dict[str, object]]:
     """Each statement's text with the parameters that one life of two jobs gave it."""
     seen: dict[str, dict[str, object]] = {}
 
@@ -40,7 +38,7 @@ def executed(database: Database) -> Iterator[dict[str, dict[str, object]]]:
         run_everything(connection)
         connection.rollback()
     event.remove(database.engine, "before_execute", note)
-    yield seen
+    return seen
 
 
 def run_everything(connection: Connection) -> None:
@@ -76,9 +74,7 @@ def test_a_statement_reads_no_table_from_end_to_end(
 
 def test_a_statement_without_an_index_is_caught(connection: Connection) -> None:
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-    assert "Seq Scan on jobs" in plan_of(
-        connection, "SELECT * FROM jobs WHERE model = :model", {"model": "x"}
-    )
+    assert "Seq Scan on jobs" in plan_of(connection, "SELECT * FROM jobs WHERE model = :model", {"model": "x"})
 
 
 def plan_of(connection: Connection, statement: str, parameters: dict[str, object]) -> str:

@@ -123,7 +123,5 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_index("jobs_recent", table_name="jobs")
     op.drop_index("jobs_queued", table_name="jobs", postgresql_where=sa.text("state = 'queued'"))
-    op.drop_index(
-        "jobs_leased", table_name="jobs", postgresql_where=sa.text("state IN ('scheduled', 'running')")
-    )
+    op.drop_index("jobs_leased", table_name="jobs", postgresql_where=sa.text("state IN ('scheduled', 'running')"))
     op.drop_table("jobs")
