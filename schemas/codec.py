@@ -27,9 +27,7 @@ Headers = Sequence[tuple[str, bytes]]
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 #: Version, trace id, span id, flags; a later version may append to it.
-_TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
-)
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -143,9 +141,7 @@ def _check_envelope(kind: Kind, headers: Mapping[str, bytes]) -> None:
     for name, wanted in expected.items():
         given = headers.get(name)
         if given is not None and given != wanted.encode():
-            raise InvalidEnvelope(
-                f"Header {name} is {shown(given)}; on this topic it is {wanted!r} or left out."
-            )
+            raise InvalidEnvelope(f"Header {name} is {shown(given)}; on this topic it is {wanted!r} or left out.")
 
 
 class _Identity(Struct):

@@ -117,9 +117,7 @@ class ModelNotFound(JobError):
     code = "model_not_found"
 
     def __init__(self, model: str, places: str) -> None:
-        super().__init__(
-            f"Model {shown(model)} was not found in {places}. `headrace models` lists the known ones."
-        )
+        super().__init__(f"Model {shown(model)} was not found in {places}. `headrace models` lists the known ones.")
 
 
 class ModelUnavailable(JobError):
@@ -243,9 +241,7 @@ class ServerUnreachable(HeadraceError):
     retryable = True
 
     def __init__(self, server: str, address: str, reason: str) -> None:
-        super().__init__(
-            f"{server} at {address} is not reachable: {reason}. `headrace doctor` tells what is wrong."
-        )
+        super().__init__(f"{server} at {address} is not reachable: {reason}. `headrace doctor` tells what is wrong.")
 
 
 class JobNotFound(HeadraceError):
@@ -254,9 +250,7 @@ class JobNotFound(HeadraceError):
     code = "job_not_found"
 
     def __init__(self, tenant: str, job_id: str) -> None:
-        super().__init__(
-            f"Tenant {tenant!r} has no job {job_id!r}. It may not be admitted yet, or be a dead letter."
-        )
+        super().__init__(f"Tenant {tenant!r} has no job {job_id!r}. It may not be admitted yet, or be a dead letter.")
 
 
 class ResultTimeout(HeadraceError):
@@ -266,6 +260,4 @@ class ResultTimeout(HeadraceError):
     retryable = True
 
     def __init__(self, job_id: str, timeout_s: float) -> None:
-        super().__init__(
-            f"Job {job_id!r} has no result after {timeout_s:g} s. It goes on; ask again or cancel it."
-        )
+        super().__init__(f"Job {job_id!r} has no result after {timeout_s:g} s. It goes on; ask again or cancel it.")

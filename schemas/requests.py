@@ -71,9 +71,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
         elif self.prompt is not None or self.completion is not None:
             raise ValueError("An example has `prompt` and `completion`, or `messages`, not both")
         elif self.messages[-1].role != "assistant":
-            raise ValueError(
-                f"An example's last message is the assistant's, not the {self.messages[-1].role}'s"
-            )
+            raise ValueError(f"An example's last message is the assistant's, not the {self.messages[-1].role}'s")
 
 
 class Dataset(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,14 +123,11 @@ class GenerateRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.GENERAT
         super().__post_init__()
         given = [name for name in ("prompt", "messages", "prompts") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"A request has one of `prompt`, `messages` and `prompts`, this one {given or 'none'}"
-            )
+            raise ValueError(f"A request has one of `prompt`, `messages` and `prompts`, this one {given or 'none'}")
         total = len(self.prompts or ("",)) * self.n * self.max_tokens
         if total > limits.REQUEST_NEW_TOKENS:
             raise ValueError(
-                f"prompts x n x max_tokens is {total:,}; the limit is {limits.REQUEST_NEW_TOKENS:,}. "
-                "Split the request"
+                f"prompts x n x max_tokens is {total:,}; the limit is {limits.REQUEST_NEW_TOKENS:,}. Split the request"
             )
 
 
@@ -179,9 +174,7 @@ class FineTuneRequest(RequestFields, frozen=True, kw_only=True, tag=Kind.FINETUN
     validation: Dataset | None = None
     method: Method = Method()
     hyperparameters: Hyperparameters = Hyperparameters()
-    suffix: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$(?!\n)", max_length=limits.SUFFIX_CHARS)] = (
-        "tuned"
-    )
+    suffix: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$(?!\n)", max_length=limits.SUFFIX_CHARS)] = "tuned"
     seed: Seed = 0
 
 

@@ -87,9 +87,7 @@ class GateVerdict(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class EvaluateResult(
-    Struct, frozen=True, kw_only=True, tag=Kind.EVALUATE.value, tag_field="kind", omit_defaults=True
-):
+class EvaluateResult(Struct, frozen=True, kw_only=True, tag=Kind.EVALUATE.value, tag_field="kind", omit_defaults=True):
     """The scores; each example's outputs are a JSONL file at ``outputs_uri``."""
 
     model: str

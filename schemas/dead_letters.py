@@ -1,0 +1,32 @@
+"""What is said of a record that could not be admitted; its key, value and headers stay as they came."""
+
+from typing import Final
+
+from msgspec import Struct, structs
+
+#: The header that carries each field of a dead letter (design, section 2).
+HEADERS: Final = {
+    "topic": "dlq.topic",
+    "partition": "dlq.partition",
+    "offset": "dlq.offset",
+    "timestamp_ms": "dlq.timestamp",
+    "attempts": "dlq.attempts",
+    "error_code": "dlq.error.code",
+    "error_message": "dlq.error.message",
+}
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """Where the record was, and why it was refused. ``timestamp_ms`` counts from the Unix epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    attempts: int
+    error_code: str
+    error_message: str
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The headers that a dead letter has beside the original's, each as text."""
+        return [(HEADERS[name], str(value).encode()) for name, value in structs.asdict(self).items()]

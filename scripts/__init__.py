@@ -1,0 +1,1 @@
+"""Programs for whoever changes Headrace; none is needed to run it."""
