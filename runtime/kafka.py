@@ -30,6 +30,7 @@ DELIVERY_TIMEOUT_MS: Final = 60_000
 LINGER_MS: Final = 5
 #: Events that may wait for the broker at once; one more is refused instead of blocking an event loop.
 BUFFERED_EVENTS: Final = 200_000
+MISSING_TOPIC_MS: Final = 5_000
 POLL_S: Final = 0.1
 
 
@@ -65,6 +66,8 @@ class Publisher:
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
                 "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+                # Topics are created before any process starts, so one that is missing stays missing.
+                "topic.metadata.propagation.max.ms": MISSING_TOPIC_MS,
                 "queue.buffering.max.messages": BUFFERED_EVENTS,
                 "message.max.bytes": 8_388_608,
                 "log_level": 4,

@@ -1,0 +1,56 @@
+"""Settings from the environment: defaults, forms, and errors that name the variable."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import InvalidSetting, Settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_env({}) == Settings(host=Settings.from_env({}).host)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_env({"HEADRACE_LEASE_S": ""}).lease_s == Settings().lease_s
+
+
+def test_a_bare_postgres_url_is_read_as_psycopg2() -> None:
+    settings = Settings.from_env({"HEADRACE_DATABASE": "postgresql://me@db/headrace"})
+    assert settings.database == "postgresql+psycopg2://me@db/headrace"
+
+
+def test_roots_are_a_list_of_paths() -> None:
+    settings = Settings.from_env({"HEADRACE_MODELS": os.pathsep.join(["/a", "/b"])})
+    assert settings.models == (Path("/a"), Path("/b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEADRACE_DATABASE", "mysql://x"),
+        ("HEADRACE_DEVICE", "tpu"),
+        ("HEADRACE_HUB", "yes"),
+        ("HEADRACE_LEASE_S", "soon"),
+        ("HEADRACE_LEASE_S", "nan"),
+        ("HEADRACE_LEASE_S", "inf"),
+        ("HEADRACE_LEASE_S", "0"),
+        ("HEADRACE_GENERATE_SLOTS", "-1"),
+        ("HEADRACE_METRICS_PORT", "http"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_and_the_value(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=re.escape(f"{name} is {value!r}")):
+        Settings.from_env({name: value})
+
+
+def test_readiness_is_a_file_for_the_supervisor(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    Settings(ready_file=ready).ready()
+    assert ready.read_text() == f"{os.getpid()}\n"
+
+
+def test_readiness_without_a_supervisor_writes_nothing() -> None:
+    Settings().ready()
