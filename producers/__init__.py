@@ -1,0 +1,1 @@
+"""Every write of a request: the Python client and the command line."""

@@ -1,0 +1,44 @@
+"""The command ``headrace``: one file a verb, data on stdout, everything else on stderr."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from producers.cli.exits import Exit, exit_of
+from producers.cli.topics import topics
+from runtime.settings import CODE_VERSION
+from schemas.errors import HeadraceError
+
+__all__ = ["main"]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 ok, 1 the job failed, 2 usage, 3 not found, 4 unreachable, 124 timed out, 130 interrupted.",
+)
+@click.version_option(CODE_VERSION)
+def cli() -> None:
+    """Fine-tune, generate and evaluate with language models through Kafka."""
+
+
+cli.add_command(topics)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status (``Exit``)."""
+    try:
+        return int(cli.main(arguments, prog_name="headrace", standalone_mode=False) or Exit.OK)
+    except HeadraceError as error:
+        click.echo(f"headrace: {error.code}: {error}", err=True)
+        return exit_of(error)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our stdout has enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
