@@ -8,6 +8,8 @@ from enum import StrEnum
 import click
 import msgspec
 
+from producers.cli.choices import ChoiceOf
+
 
 class Format(StrEnum):
     """How a command writes its data."""
@@ -23,7 +25,7 @@ form_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
     "-o",
     "--output",
     "form",
-    type=click.Choice(Format, case_sensitive=False),
+    type=ChoiceOf(Format),
     default=Format.TABLE,
     show_default=True,
 )

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import click
 
+from producers.cli.choices import ChoiceOf
 from producers.cli.exits import Exit
 from producers.cli.output import Format, Table, form_option, note, show
 from producers.cli.target import Target, targeted
@@ -20,7 +21,7 @@ class Action(StrEnum):
 
 
 @click.command()
-@click.argument("action", type=click.Choice(Action), default=Action.COMPARE)
+@click.argument("action", type=ChoiceOf(Action), default=Action.COMPARE)
 @targeted
 @form_option
 def topics(target: Target, action: Action, form: Format) -> int:
