@@ -1,1 +1,1 @@
-"""GPU consumers: one job at a time to one outcome each, and the only place of torch and transformers."""
+"""GPU consumers: each job runs in one handler to one outcome. The only place of torch and transformers."""

@@ -1,10 +1,13 @@
 """Which worker reads which partition of the work topic."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, text
 
+from runtime.database import jobs
 from schemas.errors import HeadraceError
+from schemas.events import Lease
 from schemas.limits import WORKER_PARTITIONS
 
 #: The lowest partition that nobody holds. Two workers that start at once may choose the same one; the
@@ -63,6 +66,15 @@ def renew_partition(connection: Connection, partition: int, worker_id: str, leas
     """Extend the lease of a partition; False where it had run out, and another worker may own it."""
     parameters = {"partition": partition, "worker_id": worker_id, "lease_s": lease_s}
     return connection.execute(RENEW_PARTITION, parameters).scalar() is not None
+
+
+def renew_worker(
+    connection: Connection, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
+) -> set[Lease] | None:
+    """Extend a worker's partition and jobs; the jobs that are still its own, or None where the partition is not."""
+    if not renew_partition(connection, partition, worker_id, lease_s):
+        return None
+    return jobs.renew(connection, leases, lease_s)
 
 
 def release_partition(connection: Connection, partition: int, worker_id: str) -> None:

@@ -1,0 +1,114 @@
+"""The polling thread: work records in, batches of jobs out to the event loop."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from runtime.kafka import assigned_consumer
+from schemas import topics
+from schemas.codec import decode
+from schemas.errors import ServerUnreachable
+from schemas.events import WorkEvent
+from workers.metrics import WorkerMetrics
+
+log = logging.getLogger(__name__)
+
+#: How long the thread waits in the client, which bounds how fast it notices that it is to end.
+POLL_S: Final = 0.1
+#: Bounds the work of one turn of the event loop.
+BATCH_RECORDS: Final = 500
+WATERMARK_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Jobs for this worker; every record below offset ``position`` was read."""
+
+    work: tuple[WorkEvent, ...]
+    position: int
+
+
+class WorkConsumer:
+    """Reads one partition of the work topic from its end.
+
+    There is no group: the lease of the partition says who reads it. What lies before the end was
+    meant for a predecessor, and the reaper queues it again when its leases run out.
+    """
+
+    def __init__(self, bootstrap: str, partition: int, worker_id: str, metrics: WorkerMetrics) -> None:
+        """Find the partition's end.
+
+        Raises:
+            ServerUnreachable: Kafka does not answer, or has no such topic.
+        """
+        self._worker_id = worker_id
+        self._metrics = metrics
+        self._closed = threading.Event()
+        self._consumer, self.position = _open_at_end(bootstrap, partition)
+
+    def run(self, take: Callable[[Taken], None]) -> None:
+        """Read until closed, in the calling thread; ``take`` must not block.
+
+        What is read is handed on at once, even when every slot is taken: the dispatcher sends no
+        more than it has credits for, and a thread that waits would be thrown out by Kafka.
+        """
+        try:
+            while not self._closed.is_set():
+                records = self._poll()
+                if records:
+                    take(self._read(records))
+        finally:
+            self._consumer.close()
+
+    def close(self) -> None:
+        """Let ``run`` return within ``POLL_S``."""
+        self._closed.set()
+
+    def _poll(self) -> list[Message]:
+        # `consume` alone would wait until its batch is full or its time is over.
+        first = self._consumer.poll(POLL_S)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(BATCH_RECORDS - 1, timeout=0)]
+
+    def _read(self, records: Sequence[Message]) -> Taken:
+        work = tuple(event for event in map(self._decode, records) if event is not None)
+        offsets = [record.offset() for record in records if record.error() is None]
+        self.position = max([self.position, *(offset + 1 for offset in offsets if offset is not None)])
+        return Taken(work, self.position)
+
+    def _decode(self, record: Message) -> WorkEvent | None:
+        error = record.error()
+        if error is not None:
+            log.warning("%s: %s", topics.WORK.name, error.str())
+            return None
+        try:
+            event: WorkEvent = decode(WorkEvent, record.value() or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            self._metrics.malformed.inc()
+            log.error("%s offset %s is skipped: %s", topics.WORK.name, record.offset(), problem)
+            return None
+        # A record for a worker that had this partition before: its lease was never ours.
+        return event if event.lease.worker_id == self._worker_id else None
+
+
+def _open_at_end(bootstrap: str, partition: int) -> tuple[Consumer, int]:
+    consumer = assigned_consumer(bootstrap, topics.WORK.name, [partition], at="end")
+    try:
+        watermarks = consumer.get_watermark_offsets(
+            TopicPartition(topics.WORK.name, partition), timeout=WATERMARK_TIMEOUT_S
+        )
+        if watermarks is None:
+            raise ServerUnreachable("Kafka", bootstrap, f"no answer in {WATERMARK_TIMEOUT_S:g} s")
+        end = int(watermarks[1])
+        # "End" is looked up again when fetching begins, which may be after the first heartbeat.
+        consumer.assign([TopicPartition(topics.WORK.name, partition, end)])
+    except KafkaException as error:
+        consumer.close()
+        raise ServerUnreachable("Kafka", bootstrap, f"{topics.WORK.name}: {error}") from error
+    return consumer, end

@@ -1,0 +1,67 @@
+"""One job to one outcome: START READING HERE.
+
+``consumer`` brings a job, ``run_job`` calls the handler of its kind, ``outcomes`` stores and publishes
+what it came to. What a handler may use is in ``context``.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from schemas.errors import JobError, JobStopped, LeaseLost
+from schemas.events import Lease, WorkEvent
+from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest, Job
+from schemas.results import EvaluateResult, FineTuneResult, GenerateResult, Result, ResultEvent
+from workers.attempt import Attempt
+from workers.context import JobContext
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """One function a kind of request."""
+
+    generate: Callable[[GenerateRequest, JobContext], Awaitable[GenerateResult]]
+    finetune: Callable[[FineTuneRequest, JobContext], Awaitable[FineTuneResult]]
+    evaluate: Callable[[EvaluateRequest, JobContext], Awaitable[EvaluateResult]]
+
+
+class Settles(Protocol):
+    """Where ends of attempts go."""
+
+    async def settle(self, job: Job, lease: Lease, event: ResultEvent) -> bool:
+        """Store and publish an end; False where the lease was lost, and nothing was written."""
+
+
+async def run_job(work: WorkEvent, ctx: JobContext, handlers: Handlers, outcomes: Settles) -> ResultEvent | None:
+    """Run a job to its one outcome, or to None where another attempt owns it by now.
+
+    A ``JobError`` is the job's fault and its result. Anything else propagates with the lease still
+    held: a bug or a dead service is not the job's fault, and the reaper counts the attempt.
+    """
+    attempt = Attempt(work)
+    try:
+        ctx.check()
+        ctx.loading()
+        event = attempt.succeeded(ctx, await handle(ctx, handlers))
+    except JobError as error:
+        event = attempt.failed(ctx, error)
+    except JobStopped as stop:
+        event = attempt.stopped(ctx, stop)
+    except LeaseLost:
+        return None
+    # Stored before it is published: a crash in between leaves an outbox row, which the relay
+    # publishes. The other order could announce a result that nobody can read.
+    return event if await outcomes.settle(work.job, work.lease, event) else None
+
+
+async def handle(ctx: JobContext, handlers: Handlers) -> Result:
+    """Call the handler of the request's kind; the type checker proves that none is missing."""
+    match ctx.job.request:
+        case GenerateRequest() as request:
+            return await handlers.generate(request, ctx)
+        case FineTuneRequest() as request:
+            return await handlers.finetune(request, ctx)
+        case EvaluateRequest() as request:
+            return await handlers.evaluate(request, ctx)
+        case unknown:
+            assert_never(unknown)

@@ -1,0 +1,104 @@
+"""How attempts end: stored first, then published, many at a time."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.database import outcomes
+from runtime.database.outcomes import Settlement
+from runtime.database.thread import DatabaseThread
+from schemas.events import Lease, State
+from schemas.requests import Job
+from schemas.results import ResultEvent
+from workers.context import Announcer
+from workers.metrics import WorkerMetrics
+from workers.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+#: An end waits so long for others that share its transaction. While one transaction runs, the next
+#: batch gathers by itself, so this matters only to the first.
+GATHER_S: Final = 0.002
+#: Bounds the memory and the duration of one statement.
+BATCH_JOBS: Final = 500
+
+
+@dataclass(frozen=True)
+class _Ending:
+    job: Job
+    settlement: Settlement
+    stored: asyncio.Future[bool]
+
+
+class Outcomes:
+    """Commits the ends of attempts in groups.
+
+    1. One transaction writes state, result, outbox and usage rows of a whole batch, guarded by each
+       job's epoch. A crash before it: the leases run out, and the jobs run again elsewhere.
+    2. Result events and final states go to Kafka. A crash before or in it: the rows lie in the
+       outbox, and the relay publishes them; an event that had got through comes twice with one id.
+    3. Once an event is delivered, its outbox row is deleted. A crash before it: as in 2.
+    """
+
+    def __init__(self, database: DatabaseThread, outbox: Outbox, announcer: Announcer, metrics: WorkerMetrics) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._announcer = announcer
+        self._metrics = metrics
+        self._endings: list[_Ending] = []
+        self._wake = asyncio.Event()
+
+    async def settle(self, job: Job, lease: Lease, event: ResultEvent) -> bool:
+        """Store and publish the end of an attempt; False where its lease was lost, and nothing was written.
+
+        While Postgres is away it waits. A transaction whose answer was lost counts as a lost lease
+        when it is repeated; the relay then publishes the event.
+        """
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._endings.append(_Ending(job, Settlement(lease, event), stored))
+        self._wake.set()
+        return await stored
+
+    async def run(self) -> None:
+        """Commit what comes, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
+            batch, self._endings = self._endings[:BATCH_JOBS], self._endings[BATCH_JOBS:]
+            if not self._endings:
+                self._wake.clear()
+            await self._commit(batch)
+
+    async def _commit(self, batch: list[_Ending]) -> None:
+        begun_s = time.monotonic()
+        try:
+            held = await self._database.insist(outcomes.settle, [ending.settlement for ending in batch])
+        except Exception as error:  # whatever Postgres refuses of one outcome must not take its neighbours along
+            if len(batch) == 1:
+                _answer(batch[0], error)
+                return
+            log.warning("A batch of %d outcomes was refused; storing them one by one: %s", len(batch), error)
+            for ending in batch:
+                await self._commit([ending])
+            return
+        self._metrics.settle_s.observe(time.monotonic() - begun_s)
+        self._metrics.settled.observe(len(batch))
+        for ending in batch:
+            if ending.settlement.lease in held:
+                self._publish(ending)
+            _answer(ending, ending.settlement.lease in held)
+
+    def _publish(self, ending: _Ending) -> None:
+        self._outbox.publish(ending.settlement, ending.job.traceparent)
+        self._announcer.status(ending.job, State(ending.settlement.event.status.value))
+
+
+def _answer(ending: _Ending, answer: bool | Exception) -> None:
+    if ending.stored.done():  # the job's task was cancelled meanwhile
+        return
+    if isinstance(answer, Exception):
+        ending.stored.set_exception(answer)
+    else:
+        ending.stored.set_result(answer)

@@ -1,0 +1,169 @@
+"""One worker from its first heartbeat to its last."""
+
+import asyncio
+import logging
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.database import Database
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Publisher
+from runtime.monitoring import Metrics
+from runtime.settings import CODE_VERSION, Settings
+from schemas.errors import ServerUnreachable
+from schemas.events import Heartbeat, Slots
+from workers.announcer import KafkaAnnouncer
+from workers.consumer import Taken, WorkConsumer
+from workers.context import Tools
+from workers.desk import Desk, Workplace
+from workers.heartbeats import Heartbeats
+from workers.job import Handlers
+from workers.leases import Leases
+from workers.metrics import WorkerMetrics
+from workers.outbox import Outbox
+from workers.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+#: How long running jobs may go on after the worker was told to stop; supervisors kill after 10 s.
+GRACE_S: Final = 7.0
+#: How long jobs may still come in after the dispatcher was told that no more are wanted.
+LAST_ORDERS_S: Final = 0.5
+FLUSH_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What a worker's process has open to the outside."""
+
+    database: Database
+    publisher: Publisher
+    metrics: Metrics
+
+
+class Worker:
+    """Owns one partition of the work topic for as long as it runs; made in a running event loop."""
+
+    def __init__(self, settings: Settings, servers: Servers, tools: Tools, handlers: Handlers) -> None:
+        self.id = f"{settings.host}-{secrets.token_hex(4)}"
+        self._settings = settings
+        self._publisher = servers.publisher
+        self._tools = tools
+        self._metrics = WorkerMetrics(servers.metrics)
+        self._database = DatabaseThread(servers.database)
+        self._leases = Leases(self._database, self.id, settings.host, settings.lease_s)
+        announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
+        self._outbox = Outbox(self._database, servers.publisher)
+        self._outcomes = Outcomes(self._database, self._outbox, announcer, self._metrics)
+        self._heartbeats = Heartbeats(servers.publisher, self._describe)
+        self._desk = Desk(
+            Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),
+            Workplace(handlers, tools, announcer, self._outcomes),
+            self._leases,
+            self._metrics,
+            self._heartbeats.soon,
+        )
+        self._polling = ThreadPoolExecutor(1, thread_name_prefix="kafka-work")
+        self._partition = -1
+        self._position = 0
+        self._draining = self._leaving = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; then take no more, finish what runs within ``GRACE_S``, and leave.
+
+        Raises:
+            NoFreePartition, ServerUnreachable: it could not begin.
+            PartitionLost: another worker may own its partition, so it dropped everything.
+        """
+        try:
+            self._partition = await self._leases.claim()
+            consumer = await asyncio.to_thread(
+                WorkConsumer, self._settings.kafka, self._partition, self.id, self._metrics
+            )
+            self._position = consumer.position
+            await self._serve(consumer, stop)
+            await self._leave()
+        finally:
+            self._polling.shutdown(wait=False)
+            self._database.close()
+
+    async def _serve(self, consumer: WorkConsumer, stop: asyncio.Event) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._leases.keep(), name="leases"),
+                    group.create_task(self._outcomes.run(), name="outcomes"),
+                    group.create_task(self._outbox.run(), name="outbox"),
+                    group.create_task(self._consume(consumer), name="consumer"),
+                    group.create_task(self._heartbeats.run(), name="heartbeats"),
+                    group.create_task(self._ready(), name="ready"),
+                ]
+                await stop.wait()
+                await self._drain()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            self._leases.abandon()
+            await self._desk.clear()
+
+    async def _consume(self, consumer: WorkConsumer) -> None:
+        loop = asyncio.get_running_loop()
+
+        def take(taken: Taken) -> None:
+            loop.call_soon_threadsafe(self._take, taken)
+
+        reading = loop.run_in_executor(self._polling, consumer.run, take)
+        try:
+            await asyncio.shield(reading)
+        finally:
+            consumer.close()
+            await asyncio.wait([reading])
+
+    def _take(self, taken: Taken) -> None:
+        for work in taken.work:
+            self._desk.take(work)
+        self._position = taken.position
+
+    async def _ready(self) -> None:
+        await self._heartbeats.delivered.wait()
+        self._settings.ready()
+        log.info("worker %s serves partition %d", self.id, self._partition)
+
+    async def _drain(self) -> None:
+        log.info("worker %s takes no more jobs", self.id)
+        self._draining = True
+        self._heartbeats.soon()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await asyncio.sleep(LAST_ORDERS_S)
+                await self._desk.cleared()
+
+    async def _leave(self) -> None:
+        # Told first, given back second: the other way round, work for this worker could go to a
+        # partition that has a new reader.
+        self._leaving = True
+        self._heartbeats.beat()
+        await asyncio.to_thread(self._publisher.flush, FLUSH_S)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._outbox.sweep()
+                await self._leases.release()
+        except (ServerUnreachable, TimeoutError) as error:
+            log.warning("worker %s leaves its partition to its lease's end: %s", self.id, error)
+
+    def _describe(self) -> Heartbeat:
+        return Heartbeat(
+            worker_id=self.id,
+            host=self._settings.host,
+            partition=self._partition,
+            position=self._position,
+            free=Slots() if self._draining else self._desk.free(),
+            models=self._tools.models.held(),
+            device=str(self._tools.models.device),
+            version=CODE_VERSION,
+            draining=self._draining,
+            leaving=self._leaving,
+        )
