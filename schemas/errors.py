@@ -25,9 +25,9 @@
     │   ├── JobCancelled
     │   └── JobExpired
     ├── LeaseLost               another attempt owns the job: drop everything, write nothing
-    ├── ServerUnreachable       a server did not answer
+    ├── ServerUnreachable       a server did not answer (retryable)
     ├── JobNotFound             no job of this id in this tenant
-    └── ResultTimeout           no result within the caller's time
+    └── ResultTimeout           no result within the caller's time (retryable)
 """
 
 from typing import ClassVar
@@ -214,6 +214,8 @@ class PoisonJob(JobError):
 
 class JobStopped(HeadraceError):
     """The job ends before its end, and that is no failure of it."""
+
+    code = "stopped"
 
 
 class JobCancelled(JobStopped):

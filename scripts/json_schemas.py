@@ -70,7 +70,7 @@ def _tidied(node: Any) -> Any:
             if "anyOf" in tidied:
                 tidied["anyOf"] = [flat for option in tidied["anyOf"] for flat in _alternatives(option)]
             return tidied
-        case list():
+        case list() | tuple():
             return [_tidied(item) for item in node]
         case _:
             return node
