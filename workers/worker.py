@@ -105,6 +105,9 @@ class Worker:
                 await self._drain()
                 for task in tasks:
                     task.cancel()
+        except ExceptionGroup as group:
+            # The first is the reason; the others are what it led to.
+            raise group.exceptions[0] from group
         finally:
             self._leases.abandon()
             await self._desk.clear()

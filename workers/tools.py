@@ -1,0 +1,49 @@
+"""Opens what the jobs of a worker share, from the settings; the only place where its parts are chosen."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from runtime.artifacts import open_artifacts
+from runtime.database import Database
+from runtime.database.queries import find_tuned_model
+from runtime.monitoring import Metrics
+from runtime.settings import Settings
+from workers.context import Tools
+from workers.datasets import Datasets
+from workers.engine import Engine
+from workers.models import HuggingFaceHub, Models, Sources, TunedModel, choose_device
+
+
+class DatabaseModels:
+    """The tuned models that Postgres knows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, tenant: str, model_id: str) -> TunedModel | None:
+        """The tenant's tuned model of this id, or None."""
+        with self._database.begin() as connection:
+            found = find_tuned_model(connection, tenant, model_id)
+        if found is None:
+            return None
+        return TunedModel(
+            found.id, found.base, found.method, found.artifact_uri, found.artifact_sha256, found.size_bytes
+        )
+
+
+@contextmanager
+def open_tools(settings: Settings, database: Database, metrics: Metrics) -> Iterator[Tools]:
+    """Models, engine, datasets, artifacts and the trainer thread; nothing is loaded before it is needed."""
+    artifacts = open_artifacts(settings.store, settings.cache_dir, settings.redis, metrics)
+    hub = HuggingFaceHub(settings.cache_dir / "hub") if settings.hub else None
+    sources = Sources(settings.models, DatabaseModels(database), artifacts, hub)
+    models = Models(sources, choose_device(settings.device), settings.model_memory_bytes)
+    trainer = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+    try:
+        with Engine(max_rows=settings.generate_slots, max_tokens=settings.engine_tokens) as engine:
+            yield Tools(models, engine, Datasets(settings.data), artifacts, trainer)
+    finally:
+        trainer.shutdown(wait=False, cancel_futures=True)
+        models.close()
+        artifacts.close()
