@@ -1,0 +1,233 @@
+"""The thread that decodes for every job of a worker: all rows of all models, a step at a time."""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Final, Self
+
+import torch
+
+from schemas.errors import OutOfMemory
+from workers.engine.lane import Lane
+from workers.engine.row import Completion, Ended, Model, Row
+from workers.engine.sampling import Sampling
+
+#: Prompt tokens that one step may prefill in a lane: it bounds how long the other rows wait for a newcomer.
+PREFILL_TOKENS: Final = 2_048
+#: How often waiting rows are looked through for stopped jobs; running rows are at every step.
+SWEEP_S: Final = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class EngineClosed(RuntimeError):
+    """The worker is leaving: the job's attempt ends without an outcome, and the job is given to another."""
+
+
+class Engine:
+    """Continuous batching (Yu et al., 2022, Orca): rows join and leave at every step.
+
+    Each model has a lane, and lanes take turns, a step each, so that none starves. At most
+    ``max_rows`` rows a lane and ``max_tokens`` tokens of keys and values over all lanes are decoded
+    at once; further rows wait, first come first served.
+    """
+
+    def __init__(self, *, max_rows: int = 64, max_tokens: int = 262_144) -> None:
+        self._max_rows, self._max_tokens = max_rows, max_tokens
+        self._inbox: SimpleQueue[Row | None] = SimpleQueue()
+        self._lanes: dict[str, Lane] = {}
+        self._closing = Lock()
+        self._closed = False
+        self._swept_at_s = 0.0
+        self._numbers = count()
+        self._active = self._waiting = 0  # as of the last step
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to decode."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the step that runs; what has not ended fails with ``EngineClosed``. Idempotent."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def active(self) -> int:
+        """Rows that are decoded at this moment."""
+        return self._active
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait for room."""
+        return self._waiting + self._inbox.qsize()
+
+    @property
+    def free_rows(self) -> int:
+        """Rows that could be decoded at once in one lane besides those that are there or wait."""
+        return max(0, self._max_rows - self.active - self.waiting)
+
+    def submit(
+        self,
+        model: Model,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        check: Callable[[], None],
+        on_text: Callable[[str], None] | None = None,
+    ) -> "asyncio.Future[Completion]":
+        """Continue a prompt of at least one token; called on an event loop, which gets the answer.
+
+        ``check`` is called before every step, in the engine's thread: what it raises ends the row and
+        comes out of the future. Rows of one job should pass an equal ``check``, which is then called
+        once for all. Cancelling the future ends the row too. ``on_text`` gets the text piece by piece,
+        in the engine's thread.
+
+        Raises:
+            EngineClosed: the worker is leaving.
+        """
+        if not prompt_ids:
+            raise ValueError("A prompt has at least one token; an empty one has nothing to continue")
+        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        row = Row(next(self._numbers), model, tuple(prompt_ids), sampling, check, on_text, future)
+        with self._closing:
+            if self._closed:
+                raise EngineClosed("The engine is closed: the worker is leaving")
+            self._inbox.put(row)
+        return future
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while self._receive():
+                self._sweep()
+                self._admit()
+                for lane in self._lanes.values():
+                    _step(lane)
+                ended = [row for lane in self._lanes.values() for row in lane.take_ended()]
+                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.active or lane.waiting}
+                self._active = sum(lane.active for lane in self._lanes.values())
+                self._waiting = sum(len(lane.waiting) for lane in self._lanes.values())
+                self._deliver(ended)  # last: who has an answer sees its room free
+        self._give_up()
+
+    def _receive(self) -> bool:
+        """Sort new rows into lanes; waits for one where there is nothing to do. False once closed."""
+        try:
+            row = self._inbox.get(block=not self._lanes)
+            while row is not None:
+                self._line_up(row)
+                row = self._inbox.get_nowait()
+        except Empty:
+            return True
+        return False
+
+    def _line_up(self, row: Row) -> None:
+        lane = self._lanes.get(row.model.key)
+        if lane is None:
+            try:
+                lane = Lane(row.model)
+            except Exception as error:  # a model that can't be decoded fails this row alone
+                self._deliver([(row, error)])
+                return
+            self._lanes[row.model.key] = lane
+        lane.waiting.append(row)
+
+    def _sweep(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._swept_at_s >= SWEEP_S:
+            self._swept_at_s = now_s
+            for lane in self._lanes.values():
+                lane.sweep()
+
+    def _admit(self) -> None:
+        """Let waiting rows join, the oldest first, as far as rows, tokens and the prefill allow."""
+        reserved = sum(lane.reserved() for lane in self._lanes.values())
+        waited = [lane for lane in self._lanes.values() if lane.waiting]
+        for lane in sorted(waited, key=lambda lane: lane.waiting[0].number):
+            prompt_tokens = 0
+            while lane.waiting and lane.active < self._max_rows and prompt_tokens < PREFILL_TOKENS:
+                row = lane.waiting[0]
+                wanted = reserved - lane.reserved() + lane.reserved(row)
+                if wanted > self._max_tokens and reserved:
+                    return  # the oldest has the next free tokens: younger and smaller rows don't pass it
+                lane.joining.append(lane.waiting.popleft())
+                prompt_tokens += len(row.prompt_ids)
+                reserved = wanted
+
+    def _deliver(self, ended: Iterable[Ended]) -> None:
+        """Hand rows to those who wait for them: one call into each event loop for all of a step."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Ended]] = defaultdict(list)
+        for row, outcome in ended:
+            by_loop[row.future.get_loop()].append((row, outcome))
+        for loop, its_rows in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_settle, its_rows)
+            except RuntimeError:  # the loop is closed, and with it all that waited
+                log.warning("%d answers came after their event loop was closed", len(its_rows))
+
+    def _give_up(self) -> None:
+        with suppress(Empty):
+            while True:
+                row = self._inbox.get_nowait()
+                if row is not None:
+                    self._line_up(row)
+        for lane in self._lanes.values():
+            lane.joining += lane.waiting
+            lane.fail(lambda: EngineClosed("The engine was closed before the answer was complete"))
+            self._deliver(lane.take_ended())
+        self._lanes = {}
+
+
+def _step(lane: Lane) -> None:
+    """A step that fails, fails the lane's rows; other lanes and waiting rows go on."""
+    try:
+        lane.step()
+    except Exception as error:
+        # Frames hold the step's tensors, and the error may live long; memory may be what is short.
+        traceback.clear_frames(error.__traceback__)
+        if _is_out_of_memory(error):
+            rows, reason = lane.active, str(error)
+            lane.fail(lambda: OutOfMemory(f"Generation of {rows} answers at once ran out of memory: {reason}"))
+            torch.cuda.empty_cache()
+        else:
+            lane.fail(partial(_broken_step, lane.model.key, error))
+
+
+def _broken_step(model: str, cause: Exception) -> RuntimeError:
+    error = RuntimeError(f"A decoding step of model {model} failed: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU's allocator has no error class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _settle(ended: list[Ended]) -> None:
+    for row, outcome in ended:
+        if row.future.done():  # cancelled by whoever waited
+            continue
+        if isinstance(outcome, Completion):
+            row.future.set_result(outcome)
+        else:
+            row.future.set_exception(outcome)

@@ -1,0 +1,105 @@
+"""One answer in the making, and what it comes to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal, Protocol
+
+import torch
+
+from workers.engine.sampling import Sampling
+from workers.engine.transcript import Transcript
+
+
+class Model(Protocol):
+    """What decoding needs of a loaded model. Two with one ``key`` have the same weights."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def module(self) -> torch.nn.Module: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def eos_ids(self) -> frozenset[int]: ...
+    def decode(self, token_ids: Sequence[int], /) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer. Neither text nor tokens have the end token; the text ends before the stop string.
+
+    ``device_s`` is this row's share of the time that its batches took.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    finish_reason: Literal["stop", "length"]
+    device_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """An answer in the making: a row of a lane's batch, or waiting to be one."""
+
+    #: Orders rows by when they were submitted.
+    number: int
+    model: Model
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    #: Raises once the job has to stop; called at every step.
+    check: Callable[[], None]
+    #: Takes the answer's text piece by piece, in the engine's thread.
+    on_text: Callable[[str], None] | None
+    future: asyncio.Future[Completion]
+    dice: Random = field(init=False)
+    transcript: Transcript | None = field(init=False)
+    token_ids: list[int] = field(init=False, default_factory=list)
+    #: Its share of the prefill, minus the lane's clock when it joined; at its end the clock is added.
+    device_s: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.dice = self.sampling.dice()
+        watched = self.on_text is not None or self.sampling.stop
+        self.transcript = Transcript(self.model.decode, self.sampling.stop) if watched else None
+
+    @property
+    def cached(self) -> int:
+        """Tokens whose keys and values are kept: all but the newest."""
+        return len(self.prompt_ids) + len(self.token_ids) - 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens that it may come to."""
+        return len(self.prompt_ids) + self.sampling.max_tokens
+
+    def push(self, token: int) -> Literal["stop", "length"] | None:
+        """Take the next token; returns why the answer is complete, once it is."""
+        if token in self.model.eos_ids:
+            return "stop"
+        self.token_ids.append(token)
+        if self.transcript is not None:
+            self._emit(self.transcript.push(token))
+            if self.transcript.stopped:
+                return "stop"
+        return "length" if len(self.token_ids) >= self.sampling.max_tokens else None
+
+    def complete(self, reason: Literal["stop", "length"]) -> Completion:
+        """The answer as it stands, which is its end."""
+        if self.transcript is None:
+            text = self.model.decode(self.token_ids)
+        else:
+            self._emit(self.transcript.finish())
+            text = self.transcript.text
+            reason = "stop" if self.transcript.stopped else reason
+        return Completion(text, tuple(self.token_ids), len(self.prompt_ids), reason, self.device_s)
+
+    def _emit(self, piece: str) -> None:
+        if piece and self.on_text is not None:
+            self.on_text(piece)
+
+
+#: A row that left, with its answer or the reason why there is none.
+Ended = tuple[Row, Completion | BaseException]

@@ -1,0 +1,144 @@
+"""Generate text: one request in, its answers out.
+
+The decoding itself is in ``engine``, where the rows of all jobs share batches.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from schemas.errors import PromptTooLong, Unsupported
+from schemas.requests import GenerateRequest
+from schemas.results import Choice, GenerateResult
+from workers.context import Count, JobContext, TextChunk
+from workers.engine import Completion, Sampling
+from workers.models import LoadedModel
+
+#: The pieces of a streamed answer are joined to at most this many a second, fast enough for a reader.
+STREAM_PIECES_PER_S: Final = 10
+#: How often a request for many answers tells how many are done.
+COUNTS_PER_S: Final = 1
+
+Answer = TypeVar("Answer")
+
+
+async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+    """Answer each prompt ``n`` times; the answers are ordered by prompt, then by index.
+
+    Raises:
+        ModelNotFound, ModelUnavailable, ModelRejected, AdapterMismatch: as ``Models.borrow``.
+        PromptTooLong: a prompt and its output do not fit the model's window (final).
+        Unsupported: the model's tokenizer or architecture can't do it (final).
+        OutOfMemory: the batch that it shared did not fit the device (retryable).
+        JobStopped, LeaseLost: seen at a decode step.
+    """
+    async with ctx.models.borrow(ctx.job.tenant, request.model, request.adapter, ctx.meter) as model:
+        ctx.meter.base, ctx.meter.adapter = model.ref.base, model.ref.adapter
+        ctx.running()
+        prompts = await asyncio.to_thread(encode_prompts, model, request)
+        answers = _Answers(request, ctx, model, total=len(prompts) * request.n)
+        ctx.meter.prompt_tokens += sum(map(len, prompts))
+        choices = await gather(
+            [answers.answer(at, ids, index) for at, ids in enumerate(prompts) for index in range(request.n)]
+        )
+    return GenerateResult(choices=tuple(choices))
+
+
+def encode_prompts(model: LoadedModel, request: GenerateRequest) -> list[list[int]]:
+    """The tokens of each of the request's prompts.
+
+    Raises:
+        PromptTooLong: a prompt and its output do not fit the model's window (final).
+        Unsupported: a prompt has no token for this tokenizer, or its chat template refuses it (final).
+    """
+    if request.messages is not None:
+        encoded = [model.encode_chat(request.messages)]
+    else:
+        encoded = [model.encode(text) for text in request.prompts or (request.prompt or "",)]
+    for ids in encoded:
+        check_room(model, ids, request.max_tokens)
+    return encoded
+
+
+def check_room(model: LoadedModel, prompt_ids: Sequence[int], max_tokens: int) -> None:
+    """Refuse what the model can't continue by ``max_tokens`` tokens.
+
+    Raises:
+        PromptTooLong: they do not fit the model's window (final).
+        Unsupported: there is no token to continue (final).
+    """
+    if len(prompt_ids) + max_tokens > model.window:
+        raise PromptTooLong(len(prompt_ids), max_tokens, model.window)
+    if not prompt_ids:
+        raise Unsupported("The model's tokenizer makes no token of the prompt, so nothing can follow it. Send text.")
+
+
+async def gather(coroutines: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """Await all; once one fails, the others are cancelled, so that no row decodes for nobody."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Answers:
+    """The answers of one request: each decoded, metered, and streamed or counted."""
+
+    def __init__(self, request: GenerateRequest, ctx: JobContext, model: LoadedModel, total: int) -> None:
+        self._request, self._ctx, self._model = request, ctx, model
+        self._done, self._total = 0, total
+        self._counted_at_s = time.monotonic()
+
+    async def answer(self, prompt: int, prompt_ids: list[int], index: int) -> Choice:
+        """One answer to one prompt."""
+        request, ctx = self._request, self._ctx
+        stream = TextStream(ctx, prompt, index) if request.stream else None
+        sampling = Sampling(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            choice=index,
+            stop=request.stop,
+        )
+        completion = await ctx.engine.submit(
+            self._model, prompt_ids, sampling, check=ctx.check, on_text=stream.push if stream else None
+        )
+        if stream:
+            stream.flush()
+        self._count(completion)
+        return Choice(prompt, index, completion.text, len(completion.token_ids), completion.finish_reason)
+
+    def _count(self, completion: Completion) -> None:
+        self._ctx.meter.completion_tokens += len(completion.token_ids)
+        self._ctx.meter.device_s += completion.device_s
+        self._done += 1
+        now_s = time.monotonic()
+        if now_s - self._counted_at_s >= 1 / COUNTS_PER_S:
+            self._counted_at_s = now_s
+            self._ctx.report(Count(self._done, self._total, "answers"))
+
+
+class TextStream:
+    """Reports an answer's text as it comes, joined to pieces of a readable rate."""
+
+    def __init__(self, ctx: JobContext, prompt: int, index: int) -> None:
+        self._ctx, self._prompt, self._index = ctx, prompt, index
+        self._pieces: list[str] = []
+        self._reported_at_s = 0.0
+
+    def push(self, piece: str) -> None:
+        """Take a piece of text; called in the engine's thread."""
+        self._pieces.append(piece)
+        if time.monotonic() - self._reported_at_s >= 1 / STREAM_PIECES_PER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Report what has come; after the last piece, from whichever thread."""
+        if self._pieces:
+            self._reported_at_s = time.monotonic()
+            self._ctx.report(TextChunk(self._prompt, self._index, "".join(self._pieces)))
+            self._pieces.clear()
