@@ -64,12 +64,17 @@ def down(directory: Path) -> None:
     click.echo("stopped" if stopped else f"no stack runs in {directory}", err=True)
 
 
+@main.command()
+@directory_option
+def clean(directory: Path) -> None:
+    """Stop the stack and remove its data."""
+    background.clean(StackPaths(directory))
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @plan_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def run(
-    directory: Path, workers: int, servers_only: bool, brokers: int, fast: bool, command: tuple[str, ...]
-) -> None:
+def run(directory: Path, workers: int, servers_only: bool, brokers: int, fast: bool, command: tuple[str, ...]) -> None:
     """Run a stack in the foreground until a signal, or for as long as COMMAND runs."""
     plan = Plan(directory, workers, servers_only, brokers, durable=not fast)
     sys.exit(foreground.run(plan, Command(command) if command else None))

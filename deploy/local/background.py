@@ -1,23 +1,28 @@
-"""A stack that outlives the command which started it: `up` and `down`."""
+"""A stack in a process of its own, which may outlive the command that started it: `up` and `down`."""
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from deploy.local.paths import ROOT, StackPaths
-from deploy.local.process import last_lines
+from deploy.local.process import last_lines, leashed
+from deploy.local.servers.postgres import home_of
 from deploy.local.service import StackError
 from deploy.local.stack import Plan
 from deploy.local.state import Phase, ProcessIdentity, StackState, read_state
 
 #: How often `up` reads what its supervisor has written.
 POLL_S = 0.05
+
+#: The phases in which `up` has nothing to wait for.
+UP = (Phase.READY, Phase.DEGRADED)
 
 #: Longer than every service's own bound one after the other.
 STOP_WITHIN_S = 90.0
@@ -29,23 +34,19 @@ def up(plan: Plan) -> StackState:
     A stack that runs already is left as it is. Ctrl-C before it is healthy stops it again.
 
     Raises:
-        StackError: it failed to start; nothing of it runs any more.
+        StackError: it failed to start, and nothing of it runs any more; or another is just starting.
         KeyboardInterrupt: likewise.
     """
     present = running_state(plan.paths)
-    if present is not None:
+    if present is not None and present.phase in UP:
         return present
     # Noted rather than raised: an exception between the fork and its return would lose the child.
     with noted_interrupts() as interrupts:
-        supervisor = start_supervisor(plan)
-        state = until_started(supervisor, plan.paths, interrupts)
-    if state is not None:
-        return state
-    supervisor.wait()
+        state = until_started(start_supervisor(plan), plan.paths, interrupts)
     if interrupts:
+        down(plan.paths)
         raise KeyboardInterrupt
-    left = read_state(plan.paths.state)
-    raise StackError(left.error if left and left.error else last_lines(plan.paths.log("supervisor")))
+    return state
 
 
 @contextmanager
@@ -65,14 +66,16 @@ def noted_interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def start_supervisor(plan: Plan) -> subprocess.Popen[bytes]:
-    """Start the foreground command in a session of its own, its words in logs/supervisor.log."""
+def start_supervisor(plan: Plan, *, tethered: bool = False) -> subprocess.Popen[bytes]:
+    """Start the foreground command in a session of its own, its words in logs/supervisor.log.
+
+    Tethered means that the stack also stops when the thread that calls this ends, in whatever way.
+    """
+    argv: tuple[str, ...] = (sys.executable, "-m", "deploy.local", "run", *plan.arguments())
     plan.paths.logs.mkdir(parents=True, exist_ok=True)
-    # A predecessor's last state must not be read as this one's.
-    plan.paths.state.unlink(missing_ok=True)
-    with plan.paths.log("supervisor").open("wb") as output:
+    with plan.paths.log("supervisor").open("ab") as output:
         return subprocess.Popen(
-            (sys.executable, "-m", "deploy.local", "run", *plan.arguments()),
+            leashed(argv, signal.SIGTERM) if tethered else argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -81,31 +84,29 @@ def start_supervisor(plan: Plan) -> subprocess.Popen[bytes]:
         )
 
 
-def until_started(
-    supervisor: subprocess.Popen[bytes], paths: StackPaths, interrupts: list[int]
-) -> StackState | None:
-    """Wait until the supervisor says that the stack is ready; None if it ends, or we are interrupted."""
+def until_started(supervisor: subprocess.Popen[bytes], paths: StackPaths, interrupts: Sequence[int] = ()) -> StackState:
+    """Wait until the supervisor says that the stack is up; stop it once ``interrupts`` has an element.
+
+    Raises:
+        StackError: the supervisor ended; with its log's last lines.
+        KeyboardInterrupt: we were interrupted, and the supervisor has ended.
+    """
     while supervisor.poll() is None:
-        state = read_state(paths.state)
-        if state is not None and state.phase in (Phase.READY, Phase.DEGRADED):
-            return state
         if interrupts:
             supervisor.terminate()
-            return None
+            supervisor.wait()
+            raise KeyboardInterrupt
+        state = read_state(paths.state)
+        if state is not None and state.supervisor.pid == supervisor.pid and state.phase in UP:
+            return state
         time.sleep(POLL_S)
-    return None
+    raise StackError(f"the stack did not start; {last_lines(paths.log('supervisor'))}")
 
 
 def running_state(paths: StackPaths) -> StackState | None:
     """The state of the stack that runs in this directory; None if none runs."""
     state = read_state(paths.state)
-    if state is None:
-        return None
-    pidfd = state.supervisor.open()
-    if pidfd is None:
-        return None
-    os.close(pidfd)
-    return state
+    return state if state is not None and state.supervisor.runs() else None
 
 
 def down(paths: StackPaths) -> bool:
@@ -115,9 +116,16 @@ def down(paths: StackPaths) -> bool:
         StackError: it was still there after ``STOP_WITHIN_S``.
     """
     state = read_state(paths.state)
-    if state is None or not stop_and_wait(state.supervisor):
-        return False
-    return True
+    return state is not None and stop_and_wait(state.supervisor)
+
+
+def clean(paths: StackPaths) -> None:
+    """Stop the stack and remove everything that it left, wherever it lies."""
+    down(paths)
+    for directory in (home_of(paths.postgres), paths.directory):
+        if directory is not None and directory.exists():
+            shutil.rmtree(directory)
+    paths.environment.unlink(missing_ok=True)
 
 
 def stop_and_wait(supervisor: ProcessIdentity) -> bool:

@@ -33,6 +33,11 @@ class StackPaths:
         return self.directory / "lock"
 
     @property
+    def postgres(self) -> Path:
+        """Postgres's files, or where they are."""
+        return self.directory / "postgres"
+
+    @property
     def logs(self) -> Path:
         """One log for each process."""
         return self.directory / "logs"
@@ -46,6 +51,11 @@ class StackPaths:
     def store(self) -> Path:
         """Datasets, adapters and checkpoints: what events refer to."""
         return self.directory / "store"
+
+    @property
+    def cache(self) -> Path:
+        """The disk caches of the workers, a folder each."""
+        return self.directory / "cache"
 
     def log(self, name: str) -> Path:
         """The log of one process."""

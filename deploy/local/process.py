@@ -24,6 +24,19 @@ CANCELLED_GRACE_S = 2.0
 SHOWN_LINES = 15
 
 
+def leashed(argv: tuple[str, ...], death_signal: signal.Signals, user: str = "") -> tuple[str, ...]:
+    """The command line that runs ``argv``, as ``user``, until the process that starts it dies.
+
+    Raises:
+        StackError: the program is not installed.
+    """
+    program = shutil.which(argv[0])
+    if program is None:
+        raise StackError(f"{argv[0]} is not on PATH: run `make setup`")
+    interpreter = (sys.executable, "-I", "-S", str(LEASH))
+    return (*interpreter, str(os.getpid()), str(int(death_signal)), user, "--", program, *argv[1:])
+
+
 async def spawn(
     command: Command,
     output: IO[bytes] | None,
@@ -39,15 +52,8 @@ async def spawn(
     Raises:
         StackError: the program is not installed.
     """
-    program = shutil.which(command.argv[0])
-    if program is None:
-        raise StackError(f"{command.argv[0]} is not on PATH: run `make setup`")
-    leash = (sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(death_signal)), command.user)
     return await asyncio.create_subprocess_exec(
-        *leash,
-        "--",
-        program,
-        *command.argv[1:],
+        *leashed(command.argv, death_signal, command.user),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
@@ -138,9 +144,7 @@ class RunningService:
 
     def description_of_end(self) -> str:
         """How the process ended, for a message."""
-        return (
-            f"{self.service.name} (process {self.process.pid}) ended with exit code {self.process.returncode}"
-        )
+        return f"{self.service.name} (process {self.process.pid}) ended with exit code {self.process.returncode}"
 
     async def stop(self) -> None:
         """End the process in the way that its service names; harmless if it has ended."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.local.paths import StackPaths
 from deploy.local.ports import LOOPBACK, free_ports
+from deploy.local.processes import dispatcher, steps, worker
 from deploy.local.servers.kafka import bootstrap, kafka
 from deploy.local.servers.postgres import find_home, postgres
 from deploy.local.servers.redis import redis
@@ -40,8 +41,8 @@ class Plan:
 class Stage:
     """Steps to run at once, and services to start at once after them."""
 
-    services: tuple[Service, ...]
     steps: Mapping[str, Command]
+    services: tuple[Service, ...]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Stack:
 
 def design(plan: Plan) -> Stack:
     """Choose ports, write the servers' configuration, and describe everything that will run."""
-    redis_port, postgres_port, *kafka_ports = free_ports(2 + 2 * plan.brokers)
+    redis_port, postgres_port, metrics_port, *kafka_ports = free_ports(3 + 2 * plan.brokers)
     listeners = tuple(zip(kafka_ports[::2], kafka_ports[1::2], strict=True))
-    home = find_home(plan.directory / "postgres")
+    home = find_home(plan.paths.postgres)
     servers = (
         *kafka(plan.directory / "kafka", listeners),
         redis(plan.directory / "redis", redis_port),
@@ -67,4 +68,9 @@ def design(plan: Plan) -> Stack:
         "HEADRACE_REDIS": f"redis://{LOOPBACK}:{redis_port}/0",
         "HEADRACE_DATABASE": home.url(postgres_port),
     }
-    return Stack((Stage(servers, {}),), environment)
+    if plan.servers_only:
+        return Stack((Stage({}, servers),), environment)
+    workers = (worker(number, plan.paths) for number in range(1, plan.workers + 1))
+    processes = (dispatcher(plan.paths, metrics_port), *workers)
+    metrics = {"HEADRACE_METRICS": f"http://{LOOPBACK}:{metrics_port}"}
+    return Stack((Stage({}, servers), Stage(steps(), processes)), environment | metrics)

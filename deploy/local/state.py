@@ -29,13 +29,15 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """The process that has ``pid`` now, or None."""
+        """The process that has ``pid`` now, or None; one that has ended is none, even if nobody reaped it."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        # proc(5): the name, field 2, is in parentheses and may hold anything; the start is field 22.
-        return cls(pid, int(stat.rpartition(")")[2].split()[19]))
+        # proc(5): the name, field 2, is in parentheses and may hold anything; the state is field 3, the
+        # start field 22.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] == "Z" else cls(pid, int(fields[19]))
 
     def open(self) -> int | None:
         """A pidfd of this very process, which the caller closes; None if it is gone."""
@@ -48,6 +50,14 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
             return pidfd
         os.close(pidfd)
         return None
+
+    def runs(self) -> bool:
+        """Whether the process is still there."""
+        pidfd = self.open()
+        if pidfd is None:
+            return False
+        os.close(pidfd)
+        return True
 
 
 class ServiceState(msgspec.Struct, frozen=True):

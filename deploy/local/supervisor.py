@@ -73,10 +73,11 @@ class Supervisor:
         """Make the stack's folders, and remove what an earlier run said of itself."""
         for folder in (self.paths.logs, self.paths.ready, self.paths.store):
             folder.mkdir(parents=True, exist_ok=True)
-        for stale in (*self.paths.logs.iterdir(), *self.paths.ready.iterdir(), self.paths.environment):
-            # The background supervisor's own log is open already.
-            if stale != self.paths.log("supervisor"):
-                stale.unlink(missing_ok=True)
+        for stale in (*self.paths.ready.iterdir(), self.paths.environment):
+            stale.unlink(missing_ok=True)
+        for stale_log in self.paths.logs.iterdir():
+            # Not removed: our own words may be on their way into one of them.
+            os.truncate(stale_log, 0)
         self.report(Phase.STARTING)
 
     async def start_stage(self, stage: Stage) -> None:
@@ -120,14 +121,21 @@ class Supervisor:
         """Stop everything that runs, by rank, and leave no process behind."""
         for watch in self.watches:
             watch.cancel()
-        self.paths.environment.unlink(missing_ok=True)
-        self.report(Phase.FAILED if self.error else Phase.STOPPING)
+        try:
+            self.paths.environment.unlink(missing_ok=True)
+            self.report(Phase.FAILED if self.error else Phase.STOPPING)
+        finally:
+            # Even where the directory was removed under us.
+            await self.stop_services()
+        if not self.error:
+            self.paths.state.unlink(missing_ok=True)
+
+    async def stop_services(self) -> None:
+        """Stop the services, those of equal rank together."""
         by_rank = sorted(self.running, key=lambda running: -running.service.stop_rank)
         for _, equals in itertools.groupby(by_rank, key=lambda running: running.service.stop_rank):
             await asyncio.gather(*(running.stop() for running in equals))
         kill_orphans()
-        if not self.error:
-            self.paths.state.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Kill everything now; ``stop`` then finds it ended."""
@@ -140,9 +148,7 @@ class Supervisor:
         identity = ProcessIdentity.of(os.getpid())
         assert identity is not None, "we run"
         services = tuple(
-            ServiceState(
-                running.service.name, running.process.pid, str(running.log), running.process.returncode
-            )
+            ServiceState(running.service.name, running.process.pid, str(running.log), running.process.returncode)
             for running in self.running
         )
         state = StackState(identity, phase, services, dict(self.environment), self.error)

@@ -1,7 +1,7 @@
 """Kafka in KRaft mode: every broker is a controller too, so one JVM is a whole cluster."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,38 +73,43 @@ def java(main_class: str, *arguments: str) -> Command:
 
 
 def write_properties(path: Path, node: Node, nodes: tuple[Node, ...], data: Path) -> Path:
-    """Write the node's configuration with ``data`` as its log directory."""
+    """Write the node's configuration to ``path``."""
+    settings = properties(node, nodes, data)
+    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    return path
+
+
+def properties(node: Node, nodes: tuple[Node, ...], data: Path) -> Mapping[str, str]:
+    """The node's configuration with ``data`` as its log directory."""
     replicas = min(3, len(nodes))
     in_sync = max(1, replicas - 1)
     voters = ",".join(f"{other.id}@{LOOPBACK}:{other.controller_port}" for other in nodes)
     listeners = f"BROKER://{LOOPBACK}:{node.broker_port},CONTROLLER://{LOOPBACK}:{node.controller_port}"
-    properties = {
+    return {
         "process.roles": "broker,controller",
-        "node.id": node.id,
+        "node.id": str(node.id),
         "controller.quorum.voters": voters,
         "listeners": listeners,
         "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "BROKER",
-        "log.dirs": data,
+        "log.dirs": str(data),
         "auto.create.topics.enable": "false",
-        "message.max.bytes": MAX_MESSAGE_BYTES,
-        "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
-        "default.replication.factor": replicas,
-        "min.insync.replicas": in_sync,
-        "offsets.topic.replication.factor": replicas,
-        "transaction.state.log.replication.factor": replicas,
-        "transaction.state.log.min.isr": in_sync,
+        "message.max.bytes": str(MAX_MESSAGE_BYTES),
+        "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+        "default.replication.factor": str(replicas),
+        "min.insync.replicas": str(in_sync),
+        "offsets.topic.replication.factor": str(replicas),
+        "transaction.state.log.replication.factor": str(replicas),
+        "transaction.state.log.min.isr": str(in_sync),
         # Few partitions for Kafka's own topics: 50 each by default, which a first consumer waits for.
-        "offsets.topic.num.partitions": 4,
-        "transaction.state.log.num.partitions": 4,
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.num.partitions": "4",
         # A group of one consumer starts at once, instead of waiting 3 s for others.
-        "group.initial.rebalance.delay.ms": 0,
+        "group.initial.rebalance.delay.ms": "0",
         # The default of 128 MiB is a quarter of our heap.
-        "log.cleaner.dedupe.buffer.size": 16 * 2**20,
+        "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
     }
-    path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-    return path
 
 
 async def knows_brokers(port: int, count: int) -> bool:

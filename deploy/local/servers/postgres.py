@@ -14,6 +14,9 @@ from pathlib import Path
 from deploy.local.ports import LOOPBACK
 from deploy.local.service import Command, Creation, Service, StackError, being_made
 
+#: The file that says where the home is.
+POINTER = "home"
+
 ROLE = "headrace"
 DATABASE = "headrace"
 
@@ -117,20 +120,26 @@ def find_home(directory: Path) -> PostgresHome:
     """The home that ``directory`` holds or points to; made on the first call.
 
     It lies in ``directory`` if the server's user can get there, else in a directory of its own under
-    the system's temporary one (a checkout under a private home directory is out of reach). A file
-    named ``home`` keeps its path.
+    the system's temporary one (a checkout under a private home directory is out of reach).
     """
     directory.mkdir(parents=True, exist_ok=True)
     user = server_user()
-    pointer = directory / "home"
-    if pointer.exists() and Path(pointer.read_text()).is_dir():
-        return PostgresHome(Path(pointer.read_text()), user)
+    known = home_of(directory)
+    if known is not None and known.is_dir():
+        return PostgresHome(known, user)
     home = PostgresHome(make_private(directory, user), user)
     home.password_file.write_text(secrets.token_urlsafe(24))
     home.password_file.chmod(0o600)
     shutil.chown(home.password_file, user)
-    pointer.write_text(str(home.directory))
+    # Last, so that a home which is pointed to has its password.
+    (directory / POINTER).write_text(str(home.directory))
     return home
+
+
+def home_of(directory: Path) -> Path | None:
+    """Where the home of ``directory`` lies; None if none was made."""
+    pointer = directory / POINTER
+    return Path(pointer.read_text()) if pointer.exists() else None
 
 
 def make_private(directory: Path, user: str) -> Path:
