@@ -40,7 +40,9 @@ class Settings:
     #: Whether a model id that is not found here may be fetched from the Hugging Face hub.
     hub: bool = False
     device: Device = "auto"
-    #: Port of the dispatcher's /metrics page; 0 takes a free one.
+    #: Where the dispatcher serves /metrics. The page asks nobody for a password, so by default it is
+    #: for this machine alone; a container serves it at 0.0.0.0. Port 0 takes a free one.
+    metrics_host: str = "127.0.0.1"
     metrics_port: int = 9464
     #: How often a process publishes its metrics.
     metrics_interval_s: float = 5.0
@@ -76,6 +78,7 @@ class Settings:
             data=read("DATA", _paths, default.data),
             hub=read("HUB", _flag, default.hub),
             device=read("DEVICE", _device, default.device),
+            metrics_host=read("METRICS_HOST", str, default.metrics_host),
             metrics_port=read("METRICS_PORT", int, default.metrics_port),
             metrics_interval_s=read("METRICS_INTERVAL_S", _positive, default.metrics_interval_s),
             lease_s=read("LEASE_S", _positive, default.lease_s),

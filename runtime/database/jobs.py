@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from schemas.codec import decode, digest, encode
 from schemas.events import Lease, State
 from schemas.requests import Job, Priority, Request
-from schemas.results import ResultEvent
+from schemas.results import ResultEvent, Terminal
 from schemas.topics import Kind
 
 RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
@@ -22,7 +22,7 @@ INSERT_JOBS: Final = text("""
                       available_at, finished_at, error_code)
     SELECT tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
            topic, partition, "offset", deadline, submitted_at, queued_at, queued_at,
-           CASE WHEN state = 'rejected' THEN queued_at END, error_code
+           CASE WHEN state <> 'queued' THEN queued_at END, error_code
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
                 CAST(:priorities AS smallint[]), CAST(:models AS text[]), CAST(:requests AS text[]),
                 CAST(:digests AS text[]), CAST(:traceparents AS text[]), CAST(:topics AS text[]),
@@ -43,11 +43,11 @@ SELECT_DIGESTS: Final = text("""
 INSERT_REJECTIONS: Final = text("""
     WITH item AS (
         SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:traceparents AS text[]),
-                             CAST(:events AS text[]), CAST(:times AS timestamptz[]))
-                 AS item(tenant, id, traceparent, event, at)
+                             CAST(:statuses AS text[]), CAST(:events AS text[]), CAST(:times AS timestamptz[]))
+                 AS item(tenant, id, traceparent, status, event, at)
     ), result AS (
         INSERT INTO results (tenant, job_id, status, attempt, event, finished_at)
-        SELECT tenant, id, 'failed', 1, event::json, at FROM item
+        SELECT tenant, id, status, 1, event::json, at FROM item
         ON CONFLICT DO NOTHING
     )
     INSERT INTO outbox (tenant, job_id, traceparent, event, created_at)
@@ -69,7 +69,7 @@ LEASE_JOBS: Final = text("""
 SELECT_QUEUED: Final = text("""
     SELECT tenant, id, kind, priority, model, queued_at, traceparent, attempt
     FROM jobs
-    WHERE state = 'queued' AND available_at <= now()
+    WHERE state = 'queued' AND kind = :kind AND available_at <= now()
     ORDER BY priority, queued_at
     LIMIT :most
 """)
@@ -95,7 +95,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Admission:
-    """A request on its way into the table; ``rejection`` is the terminal event of one that was refused."""
+    """A request on its way into the table; ``rejection`` is the terminal event of one that will not run."""
 
     tenant: str
     id: str
@@ -107,6 +107,13 @@ class Admission:
     submitted_at: datetime
     queued_at: datetime
     rejection: ResultEvent | None = None
+
+    @property
+    def state(self) -> State:
+        """The state that the job begins with, and ends in if it will not run."""
+        if self.rejection is None:
+            return State.QUEUED
+        return State.EXPIRED if self.rejection.status is Terminal.EXPIRED else State.REJECTED
 
 
 class Admitted(Enum):
@@ -147,7 +154,7 @@ class LeasedJob:
 def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admitted]:
     """Insert what is new, in one statement; the answers are in the order of ``admissions``.
 
-    A refused request whose id is new gets its row, its result and its outbox row. A repeat changes
+    A request that will not run, and whose id is new, gets its row, its result and its outbox row. A repeat changes
     nothing, so a batch may be admitted again after a crash.
     """
     if not admissions:
@@ -204,9 +211,9 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
     ]
 
 
-def queued(connection: Connection, most: int) -> list[QueuedJob]:
-    """The first ``most`` jobs that wait and may start now, by priority, then by age."""
-    rows = connection.execute(SELECT_QUEUED, {"most": most})
+def queued(connection: Connection, kind: Kind, most: int) -> list[QueuedJob]:
+    """The first ``most`` jobs of a kind that wait and may start now, by priority, then by age."""
+    rows = connection.execute(SELECT_QUEUED, {"kind": kind.value, "most": most})
     return [
         QueuedJob(
             row.tenant,
@@ -255,6 +262,7 @@ def _reject(connection: Connection, admissions: Sequence[Admission]) -> None:
                 "tenants": [row.tenant for row, _ in refused],
                 "ids": [row.id for row, _ in refused],
                 "traceparents": [row.traceparent for row, _ in refused],
+                "statuses": [event.status.value for _, event in refused],
                 "events": [encode(event).decode() for _, event in refused],
                 "times": [event.finished_at for _, event in refused],
             },
@@ -267,7 +275,7 @@ def _columns(admissions: Sequence[Admission]) -> dict[str, list[object]]:
         "tenants": [row.tenant for row in admissions],
         "ids": [row.id for row in admissions],
         "kinds": [row.kind.value for row in admissions],
-        "states": [State.REJECTED.value if row.rejection else State.QUEUED.value for row in admissions],
+        "states": [row.state.value for row in admissions],
         "priorities": [RANK[request.priority] if request else RANK[Priority.NORMAL] for request in requests],
         "models": [request.model if request else "" for request in requests],
         "requests": [encode(request).decode() if request else None for request in requests],

@@ -10,6 +10,7 @@ from runtime.database.jobs import lease_columns
 from schemas.codec import encode
 from schemas.events import Lease
 from schemas.results import FineTuneResult, ResultEvent
+from schemas.topics import Kind
 
 SETTLE_JOBS: Final = text("""
     WITH item AS (
@@ -53,11 +54,12 @@ INSERT_ADAPTERS: Final = text("""
 """)
 
 EXPIRED_LEASES: Final = text("""
-    SELECT tenant, id, kind, epoch, attempt, worker_id, traceparent
+    SELECT tenant, id, kind, epoch, attempt, worker_id, traceparent, request_sha256
     FROM jobs
     WHERE state IN ('scheduled', 'running') AND lease_expires_at < now()
     ORDER BY lease_expires_at
     LIMIT :most
+    FOR UPDATE SKIP LOCKED
 """)
 
 REQUEUE_JOBS: Final = text("""
@@ -99,9 +101,10 @@ class ExpiredLease:
     """A job whose worker was not heard of for longer than its lease."""
 
     lease: Lease
-    kind: str
+    kind: Kind
     attempt: int
     traceparent: str
+    request_sha256: str
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,21 @@ def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[Lea
 
 
 def expired(connection: Connection, most: int) -> list[ExpiredLease]:
-    """Jobs whose lease ran out by the database's clock, the longest overdue first."""
+    """Jobs whose lease ran out by the database's clock, the longest overdue first.
+
+    They stay locked until the transaction ends: a worker that comes back to renew its lease or to
+    settle has to wait, and finds what was decided here. Jobs that another process has locked are
+    left out.
+    """
     rows = connection.execute(EXPIRED_LEASES, {"most": most})
     return [
-        ExpiredLease(Lease(row.tenant, row.id, row.epoch, row.worker_id), row.kind, row.attempt, row.traceparent)
+        ExpiredLease(
+            lease=Lease(row.tenant, row.id, row.epoch, row.worker_id),
+            kind=Kind(row.kind),
+            attempt=row.attempt,
+            traceparent=row.traceparent,
+            request_sha256=row.request_sha256,
+        )
         for row in rows
     ]
 

@@ -54,7 +54,7 @@ jobs: Final = Table(
     _time("scheduled_at"),
     _time("finished_at"),
     Column("error_code", Text),
-    Index("jobs_queued", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
+    Index("jobs_queued", "kind", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
     Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
     Index("jobs_recent", "tenant", text("submitted_at DESC")),
 )

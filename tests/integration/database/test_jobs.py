@@ -5,19 +5,20 @@ from sqlalchemy import Connection, select, text
 from runtime.database import jobs, tables
 from runtime.database.jobs import Admitted
 from schemas.events import Lease
+from schemas.topics import Kind
 from tests.integration.database.rows import admission, generate, leased, queued, rejection
 
 
 def test_a_new_request_is_queued(connection: Connection) -> None:
     row = admission("a")
     assert jobs.admit(connection, [row]) == [Admitted.NEW]
-    assert jobs.queued(connection, 10) == [queued(row)]
+    assert jobs.queued(connection, Kind.GENERATE, 10) == [queued(row)]
 
 
 def test_the_same_request_under_the_same_id_runs_once(connection: Connection) -> None:
     fates = jobs.admit(connection, [admission("a"), admission("a")])
     assert fates == [Admitted.NEW, Admitted.REPEATED]
-    assert len(jobs.queued(connection, 10)) == 1
+    assert len(jobs.queued(connection, Kind.GENERATE, 10)) == 1
 
 
 def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(connection: Connection) -> None:
@@ -51,7 +52,7 @@ def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection
     assert tuple(state) == ("rejected", "invalid_request")
     for table in (tables.results, tables.outbox):
         assert connection.execute(select(table.c.job_id)).scalars().all() == ["bad"]
-    assert jobs.queued(connection, 10) == []
+    assert jobs.queued(connection, Kind.GENERATE, 10) == []
 
 
 def test_a_refused_request_with_a_known_id_writes_no_second_result(connection: Connection) -> None:
@@ -71,8 +72,8 @@ def test_priority_goes_before_age(connection: Connection) -> None:
     jobs.admit(connection, rows)
     for name, rank in (("high", 0), ("batch", 2)):
         connection.execute(text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name})
-    assert [job.id for job in jobs.queued(connection, 10)] == ["high", "normal", "batch"]
-    assert [job.id for job in jobs.queued(connection, 2)] == ["high", "normal"]
+    assert [job.id for job in jobs.queued(connection, Kind.GENERATE, 10)] == ["high", "normal", "batch"]
+    assert [job.id for job in jobs.queued(connection, Kind.GENERATE, 2)] == ["high", "normal"]
 
 
 def test_a_job_is_leased_once(connection: Connection) -> None:

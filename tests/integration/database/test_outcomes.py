@@ -7,6 +7,7 @@ from schemas.codec import decode
 from schemas.events import Lease, State
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.results import ResultEvent
+from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, queued, settlement, tuned
 
 
@@ -71,7 +72,7 @@ def test_a_requeued_job_waits_for_its_delay(connection: Connection) -> None:
     (item,) = leased(connection, admission("a"))
     expire(connection)
     assert outcomes.requeue(connection, [item.lease], [60.0]) == {item.lease}
-    assert jobs.queued(connection, 10) == []
+    assert jobs.queued(connection, Kind.GENERATE, 10) == []
 
 
 def test_a_renewed_lease_is_not_requeued(connection: Connection) -> None:

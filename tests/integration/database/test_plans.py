@@ -5,6 +5,7 @@ from sqlalchemy import Connection, TextClause, event, text
 
 from runtime.database import Database, jobs, outcomes, queries, workers
 from schemas.requests import Dataset, FineTuneRequest
+from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
 
 MODULES = (jobs, outcomes, queries, workers)
@@ -45,7 +46,7 @@ def run_everything(connection: Connection) -> None:
     tune = FineTuneRequest(model="example-base", dataset=Dataset(uri="dates/train.jsonl"))
     first, second = leased(connection, admission("a", tune), admission("b"), lease_s=0.0)
     jobs.admit(connection, [rejection("c")])
-    jobs.queued(connection, 10)
+    jobs.queued(connection, Kind.GENERATE, 10)
     jobs.renew(connection, [first.lease], 30.0)
     outcomes.expired(connection, 10)
     outcomes.requeue(connection, [second.lease], [1.0])

@@ -49,7 +49,7 @@ def upgrade() -> None:
     op.create_index(
         "jobs_queued",
         "jobs",
-        ["priority", "queued_at"],
+        ["kind", "priority", "queued_at"],
         unique=False,
         postgresql_where=sa.text("state = 'queued'"),
     )

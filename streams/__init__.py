@@ -1,0 +1,1 @@
+"""The dispatcher: a Faust app that admits requests and gives jobs to workers; the only code that imports Faust."""
