@@ -1,0 +1,1 @@
+"""Dates as people write them in ten languages, to ISO 8601: the data set of the demo."""

@@ -1,0 +1,66 @@
+"""The date formats of a locale, as the CLDR has them.
+
+The patterns come from Babel's copy of the CLDR; nothing here is written by hand but the list of
+languages and of the styles asked for. Which of them end up in the data set is not decided here
+but by ``ambiguity.py``.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterator
+
+from babel import Locale
+from babel.dates import DateTimePattern
+
+#: The order is part of the build: examples take their locale in turn.
+LOCALES = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru")
+
+#: Styles and skeletons of UTS #35, part 4. A locale that lacks one, or has the same pattern under
+#: an earlier name, goes without it.
+STYLES = ("full", "long", "medium", "short")
+SKELETONS = ("yMMMEd", "yMMMd", "yMMMMEEEEd", "yMMMMd", "yMEd", "yMd")
+
+#: The CLDR puts narrow and no-break spaces between a number and its unit; nobody types them.
+TYPED_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " "})
+
+
+@dataclasses.dataclass(frozen=True)
+class DateFormat:
+    """One way to write a date: a CLDR style or skeleton of a locale."""
+
+    locale: str
+    name: str
+    pattern: str
+
+    def writer(self) -> "DateWriter":
+        """Parse the pattern once, to write many dates."""
+        return DateWriter(self)
+
+
+class DateWriter:
+    """Writes dates in one format; Babel parses pattern and locale once for all of them."""
+
+    def __init__(self, date_format: DateFormat) -> None:
+        self._locale = Locale.parse(date_format.locale)
+        self._pattern = parsed_patterns(self._locale)[date_format.name]
+
+    def write(self, date: datetime.date) -> str:
+        """Return ``date`` as a person of that locale would type it."""
+        return self._pattern.apply(date, self._locale).translate(TYPED_SPACES)
+
+
+def parsed_patterns(locale: Locale) -> dict[str, DateTimePattern]:
+    """Return the locale's patterns by name, those that it has."""
+    styles = {name: locale.date_formats[name] for name in STYLES}
+    skeletons = {name: locale.datetime_skeletons[name] for name in SKELETONS if name in locale.datetime_skeletons}
+    return styles | skeletons
+
+
+def candidate_formats() -> Iterator[DateFormat]:
+    """Yield every format of every locale, each pattern once a locale."""
+    for locale in LOCALES:
+        seen: set[str] = set()
+        for name, parsed in parsed_patterns(Locale.parse(locale)).items():
+            if parsed.pattern not in seen:
+                seen.add(parsed.pattern)
+                yield DateFormat(locale, name, parsed.pattern)
