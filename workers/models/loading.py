@@ -61,7 +61,7 @@ def load_base(model_id: str, key: str, directory: Path, device: torch.device) ->
     check_directory(directory)
     module = load_module(directory, serving_dtype(device)).requires_grad_(False)
     nn.Module.to(module, device)
-    tokenizer = _load_tokenizer(directory, _embedding_rows(module))
+    tokenizer = _load_tokenizer(directory, embedding_rows(module))
     return LoadedModel(
         ref=ModelRef(model_id),
         key=key,
@@ -178,7 +178,8 @@ def _load_tokenizer(directory: Path, embedding_rows: int) -> PreTrainedTokenizer
     return tokenizer
 
 
-def _embedding_rows(module: PreTrainedModel) -> int:
+def embedding_rows(module: PreTrainedModel) -> int:
+    """How many tokens the model knows."""
     embeddings = module.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
     return embeddings.num_embeddings
