@@ -20,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from schemas.codec import Envelope, Headers, encode
+from schemas.codec import Envelope, encode
 from schemas.errors import ServerUnreachable
 from schemas.topics import Topic
 
@@ -53,7 +53,13 @@ class Publisher:
     ``on_delivery`` runs in the publisher's own thread, must not block, and is called exactly once an event.
     """
 
-    def __init__(self, bootstrap: str, source: str, linger_ms: float = LINGER_MS) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        source: str,
+        linger_ms: float = LINGER_MS,
+        delivery_timeout_ms: int = DELIVERY_TIMEOUT_MS,
+    ) -> None:
         self._bootstrap = bootstrap
         self._source = f"headrace/{source}"
         self._producer = Producer(
@@ -65,7 +71,7 @@ class Publisher:
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
-                "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+                "delivery.timeout.ms": delivery_timeout_ms,
                 # Topics are created before any process starts, so one that is missing stays missing.
                 "topic.metadata.propagation.max.ms": MISSING_TOPIC_MS,
                 "queue.buffering.max.messages": BUFFERED_EVENTS,
@@ -108,7 +114,7 @@ class Publisher:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers,
+        headers: Sequence[tuple[str, bytes | None]],
         partition: int = -1,
         on_delivery: OnDelivery | None = None,
     ) -> None:
@@ -163,6 +169,23 @@ def assigned_consumer(
 
     It joins no group and commits nothing; it sees committed transactions only.
     """
+    match at:
+        case "beginning":
+            offsets = dict.fromkeys(partitions, OFFSET_BEGINNING)
+        case "end":
+            offsets = dict.fromkeys(partitions, OFFSET_END)
+        case _:
+            offsets = dict(at)
+    return placed_consumer(
+        bootstrap, [TopicPartition(topic, partition, offsets[partition]) for partition in partitions]
+    )
+
+
+def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_ends: bool = False) -> Consumer:
+    """As ``assigned_consumer``, for partitions of any topics, each from its own offset.
+
+    With ``report_ends`` a poll also returns a ``_PARTITION_EOF`` error where a partition is read to its end.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -172,15 +195,9 @@ def assigned_consumer(
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 100,
             "fetch.message.max.bytes": 8_388_608,
+            "enable.partition.eof": report_ends,
             "log_level": 4,
         }
     )
-    match at:
-        case "beginning":
-            offsets = dict.fromkeys(partitions, OFFSET_BEGINNING)
-        case "end":
-            offsets = dict.fromkeys(partitions, OFFSET_END)
-        case _:
-            offsets = dict(at)
-    consumer.assign([TopicPartition(topic, partition, offsets[partition]) for partition in partitions])
+    consumer.assign(list(places))
     return consumer

@@ -21,7 +21,7 @@ class Action(StrEnum):
 
 
 @click.command()
-@click.argument("action", type=ChoiceOf(Action), default=Action.COMPARE)
+@click.argument("action", type=ChoiceOf(Action), default=Action.COMPARE, metavar="[compare|create|mend]")
 @targeted
 @form_option
 def topics(target: Target, action: Action, form: Format) -> int:

@@ -1,0 +1,201 @@
+"""The Python client: send requests, wait for results, watch jobs."""
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Final, Self
+
+from producers.archive import Archive
+from producers.cluster import Cluster
+from producers.errors import ClientClosed
+from producers.feed import JobEvent
+from producers.ids import new_job_id
+from producers.search import Searches
+from producers.sender import Sender, kind_of
+from producers.status import JobStatus
+from producers.tail import ResultTail
+from producers.watch import last_status, watch_job
+from runtime.settings import InvalidSetting, Settings
+from schemas.errors import JobNotFound, ResultTimeout, ServerUnreachable
+from schemas.events import ControlEvent
+from schemas.requests import DEFAULT_TENANT, Request
+from schemas.results import ResultEvent
+
+logger = logging.getLogger(__name__)
+
+#: Requests that ``submit_many`` has on their way at once.
+IN_FLIGHT: Final = 10_000
+
+
+class Headrace:
+    """A connection to one Headrace for one tenant; any thread may use it. Close it, or use it in a ``with``."""
+
+    def __init__(self, kafka: str, tenant: str = DEFAULT_TENANT, database: str | None = None) -> None:
+        self.tenant = tenant
+        self._cluster = Cluster(kafka)
+        self._archive = Archive(database, tenant) if database else None
+        self._sender = Sender(kafka, tenant)
+        self._tail = ResultTail(kafka, tenant, self._cluster.results_at_start)
+        self._searches = Searches(self._cluster, self._archive, tenant)
+        self._closed = threading.Event()
+
+    @classmethod
+    def connect(cls, kafka: str | None = None, *, tenant: str = DEFAULT_TENANT, database: str | None = None) -> Self:
+        """Connect to Kafka at ``kafka``; without it, to HEADRACE_KAFKA and HEADRACE_DATABASE of the environment.
+
+        With a ``database`` (a ``postgresql+psycopg2://`` URL), states and results of any age come from there.
+        Without one they come from the topics, for as long as those keep them.
+
+        Raises:
+            ServerUnreachable: no broker answers.
+            TopicsMissing: the topics were not created.
+        """
+        if kafka:
+            return cls(kafka, tenant, database)
+        settings = Settings.from_env(os.environ)
+        configured = settings.database if os.environ.get("HEADRACE_DATABASE") else None
+        return cls(settings.kafka, tenant, database or configured)
+
+    def submit(self, request: Request, *, traceparent: str | None = None) -> str:
+        """Send a request, and wait until Kafka has it for good; the job's id.
+
+        A request without an id gets a new one. One with an id may be sent again after an error: it runs once.
+
+        Raises:
+            InvalidRequest: a field is out of range, or the tenant is another than the client's.
+            RequestTooLarge: it is over the size limit. Nothing was sent.
+            ServerUnreachable: Kafka did not acknowledge it; it may have arrived all the same.
+        """
+        return self.send(request, traceparent=traceparent).result()
+
+    def submit_many(self, requests: Iterable[Request]) -> list[str]:
+        """Send requests together, and wait until Kafka has all of them; their ids in the same order.
+
+        Raises: as ``submit``, for the first that fails; those before it and some after it were sent.
+        """
+        source = iter(requests)
+        ids: list[str] = []
+        while batch := [self.send(request) for request in itertools.islice(source, IN_FLIGHT)]:
+            ids.extend(sent.result() for sent in batch)
+        return ids
+
+    def send(self, request: Request, *, traceparent: str | None = None) -> Future[str]:
+        """As ``submit``, but don't wait: the future has the job's id once Kafka has the request.
+
+        Its callbacks run in the delivery thread and must not block. What is wrong with the request itself
+        is raised at once.
+        """
+        self._check_open()
+        kind = kind_of(request)
+        job_id = request.id or new_job_id(kind)
+        # Before it is sent, for the result may be quick. Only a new id: that of one used before may lie further back.
+        if request.id is None:
+            self._tail.expect(job_id)
+        return self._sender.send(request, kind, job_id, traceparent)
+
+    def cancel(self, job_id: str, reason: str | None = None) -> None:
+        """Ask for a job to end early. Returns once Kafka has the wish; the job's result tells what came of it.
+
+        Raises:
+            ServerUnreachable: Kafka did not acknowledge it; ask again.
+        """
+        self._check_open()
+        wish = ControlEvent(action="cancel", job_id=job_id, tenant=self.tenant, reason=reason)
+        self._sender.control(wish).result()
+
+    def result(self, job_id: str, timeout_s: float | None = None) -> ResultEvent:
+        """Wait for the job's terminal event, whoever submitted it; failed jobs have theirs too.
+
+        Raises:
+            ResultTimeout: there is none within ``timeout_s``; the job goes on.
+            ServerUnreachable: Kafka is away.
+            ClientClosed: the client was closed meanwhile.
+        """
+        waiting = self.expect(job_id)
+        try:
+            return waiting.result(timeout_s)
+        except TimeoutError:
+            raise ResultTimeout(job_id, timeout_s or 0.0) from None
+        finally:
+            waiting.cancel()
+
+    def expect(self, job_id: str) -> Future[ResultEvent]:
+        """As ``result``, but don't wait. Cancel the future when it is no longer wanted."""
+        self._check_open()
+        return self._tail.result(job_id) or self._searches.result(job_id)
+
+    def watch(self, job_id: str, stopped: threading.Event | None = None) -> Generator[JobEvent, None, None]:
+        """Yield the job's states and progress, past ones first, and its terminal event as the last.
+
+        A job that nobody has submitted yet is waited for. Ends early soon after ``stopped`` is set, by any thread.
+
+        Raises:
+            ServerUnreachable: Kafka is away.
+            ClientClosed: the client was closed meanwhile.
+        """
+        self._check_open()
+        wanted = stopped or threading.Event()
+        yield from watch_job(self._cluster, self.tenant, job_id, lambda: wanted.is_set() or self._closed.is_set())
+        self._check_open()
+
+    def status(self, job_id: str) -> JobStatus:
+        """Where the job is: from Postgres if the client has a database and it answers, else from the topic.
+
+        Raises:
+            JobNotFound: there is no such job, or it was not admitted yet.
+            ServerUnreachable: Kafka is away.
+        """
+        self._check_open()
+        found = self._status(job_id)
+        if found is None:
+            raise JobNotFound(self.tenant, job_id)
+        return found
+
+    def jobs(self, most: int = 20) -> list[JobStatus]:
+        """The tenant's last jobs, the newest first.
+
+        Raises:
+            InvalidSetting: the client has no database.
+            ServerUnreachable: Postgres is away.
+        """
+        self._check_open()
+        if self._archive is None:
+            raise InvalidSetting("Jobs are listed from Postgres: set HEADRACE_DATABASE or pass its URL.")
+        return self._archive.recent(most)
+
+    def close(self) -> None:
+        """Wait for what is on its way to Kafka, and stop everything; whoever waits gets ``ClientClosed``."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._sender.close()
+        self._tail.close()
+        self._searches.close()
+        self._cluster.close()
+        if self._archive:
+            self._archive.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ClientClosed
+
+    def _status(self, job_id: str) -> JobStatus | None:
+        if self._archive:
+            try:
+                return self._archive.job(job_id)
+            except ServerUnreachable as error:
+                logger.warning("%s Reading the status topic instead.", error)
+        event = last_status(self._cluster, self.tenant, job_id)
+        return JobStatus.of_event(event) if event else None

@@ -1,0 +1,95 @@
+"""Requests on their way to Kafka: checked as the intake will check them, then sent once and acknowledged."""
+
+from concurrent.futures import Future
+from typing import Final
+
+import msgspec
+
+from runtime.kafka import Delivery, Publisher
+from schemas.codec import decode_request, encode, new_traceparent
+from schemas.errors import InvalidRequest, ServerUnreachable, shown
+from schemas.events import ControlEvent
+from schemas.requests import DEFAULT_TENANT, REQUEST_TYPES, Request
+from schemas.topics import CONTROL, REQUESTS, Kind, Topic
+
+#: What Kafka has not acknowledged by then is reported as not sent.
+ACKNOWLEDGE_MS: Final = 10_000
+#: Less than a worker's, as a client often sends one request and waits.
+LINGER_MS: Final = 1
+
+_KINDS: Final = {request_type: kind for kind, request_type in REQUEST_TYPES.items()}
+
+
+class Sender:
+    """Sends for one tenant; any thread may use it, and none waits."""
+
+    def __init__(self, kafka: str, tenant: str) -> None:
+        self._kafka = kafka
+        self._tenant = tenant
+        self._publisher = Publisher(kafka, "client", LINGER_MS, ACKNOWLEDGE_MS)
+
+    def send(self, request: Request, kind: Kind, job_id: str, traceparent: str | None) -> Future[str]:
+        """Send a request under this id, which is its key and its idempotency key: a copy of it is run once.
+
+        Raises:
+            InvalidRequest: a field is out of range, or the tenant is another.
+            RequestTooLarge: it is over the size limit.
+        """
+        return self._publish(REQUESTS[kind], self._checked(request, kind, job_id), job_id, job_id, traceparent)
+
+    def control(self, event: ControlEvent) -> Future[str]:
+        """Send a wish about a job. The same wish has the same event id: cancelling twice is cancelling."""
+        event_id = f"{event.tenant}/{event.job_id}/{event.action}"
+        return self._publish(CONTROL, encode(event), event.job_id, event_id, None)
+
+    def close(self) -> None:
+        """Wait for what is on its way, as long as an acknowledgement may take."""
+        self._publisher.close(ACKNOWLEDGE_MS / 1_000)
+
+    def _checked(self, request: Request, kind: Kind, job_id: str) -> bytes:
+        if request.tenant not in (DEFAULT_TENANT, self._tenant):
+            raise InvalidRequest(
+                f"The request's tenant is {shown(request.tenant)}, this client's is {shown(self._tenant)}. "
+                "Leave it out, or connect as that tenant."
+            )
+        try:
+            value = encode(msgspec.structs.replace(request, id=job_id, tenant=self._tenant))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidRequest(f"The request can't be written as JSON: {error}") from error
+        # A struct made in Python was never validated; better now than as a dead letter.
+        decode_request(kind, value, {})
+        return value
+
+    def _publish(self, topic: Topic, value: bytes, job_id: str, event_id: str, traceparent: str | None) -> Future[str]:
+        sent: Future[str] = Future()
+        # Kafka can't be told to forget it, so it can't be cancelled.
+        sent.set_running_or_notify_cancel()
+
+        def settle(delivery: Delivery) -> None:
+            if delivery.error:
+                sent.set_exception(ServerUnreachable("Kafka", self._kafka, delivery.error))
+            else:
+                sent.set_result(job_id)
+
+        self._publisher.publish(
+            topic,
+            msgspec.Raw(value),
+            key=job_id,
+            event_id=event_id,
+            traceparent=traceparent or new_traceparent(),
+            on_delivery=settle,
+        )
+        return sent
+
+
+def kind_of(request: Request) -> Kind:
+    """What is asked for.
+
+    Raises:
+        InvalidRequest: it is no request.
+    """
+    kind = _KINDS.get(type(request))
+    if kind is None:
+        names = ", ".join(request_type.__name__ for request_type in _KINDS)
+        raise InvalidRequest(f"{shown(request)} is not a request: pass one of {names}.")
+    return kind
