@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import click
 
 from producers.cli.exits import Exit, exit_of
+from producers.cli.results import results
+from producers.cli.stack import down, up
+from producers.cli.status import status
+from producers.cli.submit import submit
 from producers.cli.topics import topics
+from producers.cli.watch import watch
 from runtime.settings import CODE_VERSION
 from schemas.errors import HeadraceError
 
@@ -15,15 +20,13 @@ __all__ = ["main"]
 
 
 @click.group(
+    commands=(submit, status, watch, results, topics, up, down),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 ok, 1 the job failed, 2 usage, 3 not found, 4 unreachable, 124 timed out, 130 interrupted.",
 )
 @click.version_option(CODE_VERSION)
 def cli() -> None:
     """Fine-tune, generate and evaluate with language models through Kafka."""
-
-
-cli.add_command(topics)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ form_option: Callable[[Callable[..., int]], Callable[..., int]] = click.option(
 
 @dataclass(frozen=True)
 class Table:
-    """What a person sees: cells by row under column names."""
+    """What a person sees: cells by row, under column names if there are any."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -61,9 +61,9 @@ def show_table(table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        grid.add_column(column, overflow="fold")
+    grid = RichTable(box=None, pad_edge=False, header_style="bold", show_header=bool(table.columns))
+    for place in range(len(table.rows[0])):
+        grid.add_column(table.columns[place] if table.columns else "", overflow="fold")
     for row in table.rows:
         # Text, not markup: a prompt may hold square brackets.
         grid.add_row(*(Text(cell) for cell in row))

@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec
 import click
 
 from deploy.local.paths import DEFAULT_STACK, StackPaths
+from producers.client import Headrace
 from runtime.settings import Settings
 from schemas.requests import DEFAULT_TENANT
 
@@ -57,6 +58,15 @@ class Target:
             database=settings.database if env.get("HEADRACE_DATABASE") else None,
             metrics_url=env.get("HEADRACE_METRICS") or f"http://127.0.0.1:{settings.metrics_port}",
         )
+
+    def connect(self) -> Headrace:
+        """A client for this stack.
+
+        Raises:
+            ServerUnreachable: Kafka does not answer.
+            TopicsMissing: the topics were not created.
+        """
+        return Headrace(self.settings.kafka, self.tenant, self.database)
 
 
 def read_env(text: str) -> dict[str, str]:
