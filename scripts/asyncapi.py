@@ -176,6 +176,6 @@ def _dead_letter_headers() -> Schema:
 
 
 def _codes(error: type[HeadraceError]) -> Iterator[str]:
+    yield error.code
     for kind in error.__subclasses__():
-        yield kind.code
         yield from _codes(kind)

@@ -143,8 +143,10 @@ def test_ports_are_published_on_the_loopback_address_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_metrics_port_is_the_one_that_is_published() -> None:
-    port = SERVICES["dispatcher"]["environment"]["HEADRACE_METRICS_PORT"]
+def test_the_metrics_are_served_where_they_are_published() -> None:
+    settings = environment(SERVICES["dispatcher"])
+    assert settings["HEADRACE_METRICS_HOST"] == "0.0.0.0"  # noqa: S104 - the container's own network
+    port = settings["HEADRACE_METRICS_PORT"]
     assert [interpolated(text) for text in SERVICES["dispatcher"]["ports"]] == [f"127.0.0.1:{port}:{port}"]
 
 
