@@ -11,14 +11,13 @@ from typing import Any, Final, TypeVar
 from schemas.errors import PromptTooLong, Unsupported
 from schemas.requests import GenerateRequest
 from schemas.results import Choice, GenerateResult
-from workers.context import Count, JobContext, TextChunk
-from workers.engine import Completion, Sampling
+from workers.context import JobContext, TextChunk
+from workers.engine import Sampling
 from workers.models import LoadedModel
+from workers.tally import Tally
 
 #: The pieces of a streamed answer are joined to at most this many a second, fast enough for a reader.
 STREAM_PIECES_PER_S: Final = 10
-#: How often a request for many answers tells how many are done.
-COUNTS_PER_S: Final = 1
 
 Answer = TypeVar("Answer")
 
@@ -37,7 +36,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         ctx.meter.base, ctx.meter.adapter = model.ref.base, model.ref.adapter
         ctx.running()
         prompts = await asyncio.to_thread(encode_prompts, model, request)
-        answers = _Answers(request, ctx, model, total=len(prompts) * request.n)
+        answers = _Answers(request, ctx, model, Tally(ctx, len(prompts) * request.n, "answers"))
         ctx.meter.prompt_tokens += sum(map(len, prompts))
         choices = await gather(
             [answers.answer(at, ids, index) for at, ids in enumerate(prompts) for index in range(request.n)]
@@ -87,10 +86,8 @@ async def gather(coroutines: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answ
 class _Answers:
     """The answers of one request: each decoded, metered, and streamed or counted."""
 
-    def __init__(self, request: GenerateRequest, ctx: JobContext, model: LoadedModel, total: int) -> None:
-        self._request, self._ctx, self._model = request, ctx, model
-        self._done, self._total = 0, total
-        self._counted_at_s = time.monotonic()
+    def __init__(self, request: GenerateRequest, ctx: JobContext, model: LoadedModel, tally: Tally) -> None:
+        self._request, self._ctx, self._model, self._tally = request, ctx, model, tally
 
     async def answer(self, prompt: int, prompt_ids: list[int], index: int) -> Choice:
         """One answer to one prompt."""
@@ -109,17 +106,10 @@ class _Answers:
         )
         if stream:
             stream.flush()
-        self._count(completion)
+        ctx.meter.completion_tokens += len(completion.token_ids)
+        ctx.meter.device_s += completion.device_s
+        self._tally.add()
         return Choice(prompt, index, completion.text, len(completion.token_ids), completion.finish_reason)
-
-    def _count(self, completion: Completion) -> None:
-        self._ctx.meter.completion_tokens += len(completion.token_ids)
-        self._ctx.meter.device_s += completion.device_s
-        self._done += 1
-        now_s = time.monotonic()
-        if now_s - self._counted_at_s >= 1 / COUNTS_PER_S:
-            self._counted_at_s = now_s
-            self._ctx.report(Count(self._done, self._total, "answers"))
 
 
 class TextStream:

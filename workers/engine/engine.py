@@ -17,8 +17,10 @@ import torch
 
 from schemas.errors import OutOfMemory
 from workers.engine.lane import Lane
-from workers.engine.row import Completion, Ended, Model, Row
+from workers.engine.memory import is_out_of_memory
+from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Sampling
+from workers.models import LoadedModel
 
 #: Prompt tokens that one step may prefill in a lane: it bounds how long the other rows wait for a newcomer.
 PREFILL_TOKENS: Final = 2_048
@@ -88,7 +90,7 @@ class Engine:
 
     def submit(
         self,
-        model: Model,
+        model: LoadedModel,
         prompt_ids: Sequence[int],
         sampling: Sampling,
         *,
@@ -204,9 +206,9 @@ def _step(lane: Lane) -> None:
     except Exception as error:
         # Frames hold the step's tensors, and the error may live long; memory may be what is short.
         traceback.clear_frames(error.__traceback__)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             rows, reason = lane.active, str(error)
-            lane.fail(lambda: OutOfMemory(f"Generation of {rows} answers at once ran out of memory: {reason}"))
+            lane.fail(lambda: OutOfMemory(f"Decoding {rows} answers at once needs more memory than there is: {reason}"))
             torch.cuda.empty_cache()
         else:
             lane.fail(partial(_broken_step, lane.model.key, error))
@@ -216,11 +218,6 @@ def _broken_step(model: str, cause: Exception) -> RuntimeError:
     error = RuntimeError(f"A decoding step of model {model} failed: {cause}")
     error.__cause__ = cause
     return error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU's allocator has no error class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _settle(ended: list[Ended]) -> None:

@@ -4,7 +4,8 @@ import inspect
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from schemas.errors import Unsupported
@@ -18,10 +19,10 @@ class Forward:
         Unsupported: the model keeps a recurrent state, whose rows can't be padded (final).
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: PreTrainedModel) -> None:
         _check_attention(module)
         self._module: Final[Any] = module
-        takes = inspect.signature(_innermost(module).forward).parameters
+        takes = inspect.signature(module.forward).parameters
         self._takes_positions: Final = "position_ids" in takes
         self._takes_count: Final = "logits_to_keep" in takes
 
@@ -41,21 +42,14 @@ class Forward:
         return logits[:, -1]
 
 
-def _innermost(module: Any) -> nn.Module:
-    """The architecture itself, where an adapter library wraps it in a forward of any arguments."""
-    inner: nn.Module = module.get_base_model() if hasattr(module, "get_base_model") else module
-    return inner
-
-
-def _check_attention(module: nn.Module) -> None:
-    inner: Any = _innermost(module)
-    layers = DynamicCache(config=inner.config).layers
+def _check_attention(module: PreTrainedModel) -> None:
     recurrent = any(
-        isinstance(layer, LinearAttentionCacheLayerMixin) or not isinstance(layer, DynamicLayer) for layer in layers
+        isinstance(layer, LinearAttentionCacheLayerMixin) or not isinstance(layer, DynamicLayer)
+        for layer in DynamicCache(config=module.config).layers
     )
-    if recurrent or getattr(inner, "_is_stateful", False):
+    if recurrent or getattr(module, "_is_stateful", False):
         raise Unsupported(
-            f"A model of type {inner.config.model_type!r} keeps a recurrent state, which batched generation "
+            f"A model of type {module.config.model_type!r} keeps a recurrent state, which batched generation "
             "does not handle. Use a model whose layers are all attention."
         )
 

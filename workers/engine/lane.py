@@ -11,8 +11,9 @@ from torch import Tensor
 
 from workers.engine.forward import Forward, prompt_batch
 from workers.engine.kvcache import RowCache
-from workers.engine.row import Ended, Model, Row
+from workers.engine.row import Ended, Row
 from workers.engine.sampling import Picker
+from workers.models import LoadedModel
 
 #: Prompts share a prefill while the shortest has at least this share of the longest one's tokens.
 _PREFILL_LIKENESS: Final = 0.5
@@ -25,7 +26,7 @@ class Lane:
     bounds over all lanes.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self.model = model
         self.waiting: deque[Row] = deque()
         self.rows: list[Row] = []

@@ -1,29 +1,14 @@
 """One answer in the making, and what it comes to."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, Protocol
-
-import torch
+from typing import Literal
 
 from workers.engine.sampling import Sampling
 from workers.engine.transcript import Transcript
-
-
-class Model(Protocol):
-    """What decoding needs of a loaded model. Two with one ``key`` have the same weights."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def module(self) -> torch.nn.Module: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def eos_ids(self) -> frozenset[int]: ...
-    def decode(self, token_ids: Sequence[int], /) -> str: ...
+from workers.models import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +31,7 @@ class Row:
 
     #: Orders rows by when they were submitted.
     number: int
-    model: Model
+    model: LoadedModel
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     #: Raises once the job has to stop; called at every step.

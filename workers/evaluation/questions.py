@@ -1,0 +1,75 @@
+"""A dataset's examples as questions: what a model is given, and what it should answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.errors import DatasetInvalid, Unsupported
+from schemas.requests import Dataset, Record
+from workers.datasets import Datasets, Example
+from workers.engine.losses import Pair
+from workers.models import LoadedModel
+from workers.models.conversation import ended, token_ids
+
+#: Lines between two looks at whether the job shall go on.
+LINES_PER_CHECK: Final = 1_024
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A dataset that was read once in whole: how many examples are used, and its digest."""
+
+    examples: int
+    sha256: str
+
+
+def survey(datasets: Datasets, dataset: Dataset, max_examples: int | None, check: Callable[[], None]) -> Survey:
+    """Read a dataset to its end, so that a bad line is found before a model answers anything.
+
+    Raises:
+        DatasetUnreachable: the dataset can't be read (final).
+        DatasetInvalid: a line is not an example, or there is none (final).
+    """
+    examples = 0
+    with datasets.open(dataset) as reading:
+        for _ in reading:
+            if examples % LINES_PER_CHECK == 0:
+                check()
+            examples += 1
+        return Survey(min(examples, max_examples or examples), reading.sha256)
+
+
+def encode(model: LoadedModel, example: Example, max_tokens: int) -> Pair:
+    """An example's prompt, which the model continues by ``max_tokens`` at most, and the wanted answer with its end.
+
+    Raises:
+        DatasetInvalid: it does not fit the model's window, or is no conversation for it; names the line (final).
+        Unsupported: the tokenizer has no end token (final).
+    """
+    try:
+        pair = _encode(model, example.record)
+    except Unsupported as error:
+        if model.tokenizer.eos_token_id is None:
+            raise
+        raise DatasetInvalid(str(error), example.line) from error
+    tokens = len(pair.prompt_ids) + max(max_tokens, len(pair.completion_ids))
+    if tokens > model.window:
+        raise DatasetInvalid(
+            f"its prompt has {len(pair.prompt_ids):,} tokens, its answer {len(pair.completion_ids):,}, and max_tokens "
+            f"is {max_tokens:,}; the window of model {model.ref.id} is {model.window:,}. Shorten it.",
+            example.line,
+        )
+    if not pair.prompt_ids:
+        raise DatasetInvalid(
+            f"model {model.ref.id} makes no token of its prompt, so nothing can follow it.", example.line
+        )
+    return pair
+
+
+def _encode(model: LoadedModel, record: Record) -> Pair:
+    if record.messages is not None:
+        prompt, answer = model.encode_answer(record.messages)
+    else:
+        prompt = model.encode(record.prompt or "")
+        answer = ended(model.tokenizer, token_ids(model.tokenizer, record.completion or "", special=False))
+    return Pair(tuple(prompt), tuple(answer))

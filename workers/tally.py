@@ -1,0 +1,25 @@
+"""How many of a job's parts are done, told to its watchers at a readable rate."""
+
+import time
+from typing import Final
+
+from workers.context import Count, JobContext
+
+REPORTS_PER_S: Final = 2
+
+
+class Tally:
+    """Counts up to ``total`` ``unit``s; for the event loop's thread."""
+
+    def __init__(self, ctx: JobContext, total: int, unit: str) -> None:
+        self._ctx, self._total, self._unit = ctx, total, unit
+        self._done = 0
+        self._reported_at_s = time.monotonic()
+
+    def add(self, count: int = 1) -> None:
+        """So many more are done; the last one is reported always."""
+        self._done += count
+        now_s = time.monotonic()
+        if self._done >= self._total or now_s - self._reported_at_s >= 1 / REPORTS_PER_S:
+            self._reported_at_s = now_s
+            self._ctx.report(Count(self._done, self._total, self._unit))
