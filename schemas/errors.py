@@ -243,6 +243,7 @@ class ServerUnreachable(HeadraceError):
     retryable = True
 
     def __init__(self, server: str, address: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(f"{server} at {address} is not reachable: {reason}. `headrace doctor` tells what is wrong.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from producers.cli.doctor import doctor
 from producers.cli.exits import Exit, exit_of
 from producers.cli.results import results
 from producers.cli.stack import down, up
@@ -20,7 +21,7 @@ __all__ = ["main"]
 
 
 @click.group(
-    commands=(submit, status, watch, results, topics, up, down),
+    commands=(submit, status, watch, results, topics, doctor, up, down),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 ok, 1 the job failed, 2 usage, 3 not found, 4 unreachable, 124 timed out, 130 interrupted.",
 )

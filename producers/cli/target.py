@@ -28,6 +28,8 @@ class Target:
     #: None: the topics alone are read.
     database: str | None
     metrics_url: str
+    #: Whether the addresses are those of `headrace up`.
+    is_local_stack: bool = False
 
     @classmethod
     def resolve(
@@ -40,12 +42,13 @@ class Target:
         Raises:
             InvalidSetting: an address has the wrong form.
         """
+        is_local_stack = False
         if kafka:
             env, origin = {**env, "HEADRACE_KAFKA": kafka, "HEADRACE_DATABASE": database or ""}, "--kafka"
         elif env.get("HEADRACE_KAFKA"):
             origin = "the environment"
         elif stack_file.exists():
-            env, origin = {**env, **read_env(stack_file.read_text())}, str(stack_file)
+            env, origin, is_local_stack = {**env, **read_env(stack_file.read_text())}, str(stack_file), True
         else:
             origin = "no setting: the default"
         if database:
@@ -56,6 +59,7 @@ class Target:
             tenant=tenant,
             origin=origin,
             database=settings.database if env.get("HEADRACE_DATABASE") else None,
+            is_local_stack=is_local_stack,
             metrics_url=env.get("HEADRACE_METRICS") or f"http://127.0.0.1:{settings.metrics_port}",
         )
 
@@ -67,6 +71,14 @@ class Target:
             TopicsMissing: the topics were not created.
         """
         return Headrace(self.settings.kafka, self.tenant, self.database)
+
+    def start(self, variable: str) -> str:
+        """The line that brings a missing server."""
+        return "headrace up" if self.is_local_stack else f"headrace up, or set HEADRACE_{variable} to the right address"
+
+    def run(self, module: str) -> str:
+        """The line that starts a missing process of ours."""
+        return "headrace down && headrace up" if self.is_local_stack else f"python -m {module}"
 
 
 def read_env(text: str) -> dict[str, str]:

@@ -1,0 +1,82 @@
+"""``headrace doctor``: what is there, what is wrong with it, and the line that mends it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import Final
+
+import click
+
+from producers.cli.doctor.finding import Finding, Health
+from producers.cli.doctor.kafka import examine_kafka
+from producers.cli.doctor.servers import examine_dispatcher, examine_postgres, examine_redis, examine_stack
+from producers.cli.exits import Exit
+from producers.cli.output import Format, Table, form_option, note, show
+from producers.cli.target import Target, targeted
+
+#: Each examination has its own time limits; this one is for what hangs in spite of them.
+PATIENCE_S: Final = 10.0
+EXAMINATIONS: Final = {
+    "kafka": examine_kafka,
+    "redis": examine_redis,
+    "postgres": examine_postgres,
+    "dispatcher": examine_dispatcher,
+    "stack": examine_stack,
+}
+
+
+@click.command()
+@targeted
+@form_option
+def doctor(target: Target, form: Format) -> int:
+    """Examine the servers, the topics, the tables and the processes.
+
+    Exit 4 if something can't be reached, 1 if something else is wrong. -o name lists what is not ok.
+    """
+    note(f"Addresses: {target.origin}.")
+    findings = examine(target)
+    ill = [item for item in findings if item.health is not Health.OK]
+    show(form, findings, [item.name for item in ill], lambda: _table(findings))
+    if form is Format.TABLE:
+        for item in ill:
+            note(f"{item.name}: {item.problem}\n    mend it: {item.repair}")
+    if any(item.health is Health.UNREACHABLE for item in ill):
+        return Exit.UNREACHABLE
+    return Exit.FAILED if ill else Exit.OK
+
+
+def examine(target: Target) -> list[Finding]:
+    """Examine everything at once; the findings come in a fixed order."""
+    running = {name: _started(examination, target) for name, examination in EXAMINATIONS.items()}
+    wait(running.values(), PATIENCE_S)
+    findings: list[Finding] = []
+    for name, answer in running.items():
+        if answer.done():
+            findings.extend(answer.result())
+        else:
+            findings.append(_hanging(name, target))
+    return findings
+
+
+def _started(examination: Callable[[Target], list[Finding]], target: Target) -> Future[list[Finding]]:
+    answer: Future[list[Finding]] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(examination(target))
+        # It is raised again where the answers are collected.
+        except Exception as error:
+            answer.set_exception(error)
+
+    # Not a pool, which would wait at exit for what hangs.
+    threading.Thread(target=run, daemon=True).start()
+    return answer
+
+
+def _hanging(name: str, target: Target) -> Finding:
+    return Finding(name, "", Health.UNREACHABLE, "", f"no answer within {PATIENCE_S:g} s", target.start(name.upper()))
+
+
+def _table(findings: Sequence[Finding]) -> Table:
+    rows = [(item.name, item.health.value, item.version, item.address) for item in findings]
+    return Table(("WHAT", "HEALTH", "VERSION", "WHERE"), rows)
