@@ -2,12 +2,13 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.kafka import assigned_consumer
 from schemas import topics
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 POLL_S: Final = 0.1
 #: Bounds the work of one turn of the event loop.
 BATCH_RECORDS: Final = 500
-WATERMARK_TIMEOUT_S: Final = 10.0
+#: How long the partition's end may take to be found, and the pause between two tries.
+END_TIMEOUT_S: Final = 10.0
+END_RETRY_S: Final = 0.2
+NO_LEADER: Final = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
 
 
 @dataclass(frozen=True)
@@ -100,15 +104,28 @@ class WorkConsumer:
 def _open_at_end(bootstrap: str, partition: int) -> tuple[Consumer, int]:
     consumer = assigned_consumer(bootstrap, topics.WORK.name, [partition], at="end")
     try:
-        watermarks = consumer.get_watermark_offsets(
-            TopicPartition(topics.WORK.name, partition), timeout=WATERMARK_TIMEOUT_S
-        )
-        if watermarks is None:
-            raise ServerUnreachable("Kafka", bootstrap, f"no answer in {WATERMARK_TIMEOUT_S:g} s")
-        end = int(watermarks[1])
+        end = _end_offset(consumer, partition)
         # "End" is looked up again when fetching begins, which may be after the first heartbeat.
         consumer.assign([TopicPartition(topics.WORK.name, partition, end)])
     except KafkaException as error:
         consumer.close()
         raise ServerUnreachable("Kafka", bootstrap, f"{topics.WORK.name}: {error}") from error
     return consumer, end
+
+
+def _end_offset(consumer: Consumer, partition: int) -> int:
+    """The offset of the next record; waits for a partition that was made just now and has no leader yet."""
+    last_try_s = time.monotonic() + END_TIMEOUT_S
+    while True:
+        try:
+            watermarks = consumer.get_watermark_offsets(
+                TopicPartition(topics.WORK.name, partition), timeout=END_TIMEOUT_S
+            )
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER or time.monotonic() > last_try_s:
+                raise
+            time.sleep(END_RETRY_S)
+        else:
+            if watermarks is None:  # the binding's answer to a timeout
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return int(watermarks[1])

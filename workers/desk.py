@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.events import Slots, WorkEvent
 from schemas.results import ResultEvent
@@ -15,6 +17,10 @@ from workers.leases import Leases
 from workers.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
+
+#: Jobs that have left their slots and wait to be stored: with so many the worker takes no more, so
+#: that a database that is away costs no more memory than this. Two batches of ``outcomes``.
+UNSETTLED_JOBS: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Workplace:
 
 
 class Desk:
-    """Runs what it is given, each job in a task of its own; ``freed`` is called when a job has gone."""
+    """Runs what it is given, each job in a task of its own; ``freed`` is called when a slot is."""
 
     def __init__(
         self,
@@ -64,6 +70,10 @@ class Desk:
     def free(self) -> Slots:
         """How many more jobs of each kind can start at once."""
 
+        unsettled = len(self._tasks) - self._taken.total()
+        if unsettled >= UNSETTLED_JOBS:
+            return Slots()
+
         def of(kind: Kind) -> int:
             return max(0, self._slots.free(kind) - self._taken[kind])
 
@@ -82,18 +92,23 @@ class Desk:
         await self.cleared()
 
     async def _run(self, work: WorkEvent, ctx: JobContext) -> None:
-        event: ResultEvent | None = None
         try:
-            async with self._turns[work.job.kind]:
-                event = await run_job(work, ctx, self._workplace.handlers, self._workplace.outcomes)
-            self._ended(work, event)
+            place, slot = self._workplace, self._slot(work.job.kind)
+            self._ended(work, await run_job(work, ctx, place.handlers, slot, place.outcomes))
         except Exception:  # a bug in one job must not take the others along
             # The lease is held but renewed no more: it runs out, and the reaper counts the attempt.
             log.exception("job %s: attempt %d crashed", work.job.id, work.job.attempt)
             self._metrics.jobs.labels(work.job.kind, "crashed").inc()
         finally:
             self._leases.drop(work.lease)
-            self._count(work.job.kind, -1)
+
+    @asynccontextmanager
+    async def _slot(self, kind: Kind) -> AsyncIterator[None]:
+        try:
+            async with self._turns[kind]:
+                yield
+        finally:
+            self._count(kind, -1)
             self._freed()
 
     def _ended(self, work: WorkEvent, event: ResultEvent | None) -> None:

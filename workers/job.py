@@ -5,6 +5,7 @@ what it came to. What a handler may use is in ``context``.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
@@ -32,17 +33,25 @@ class Settles(Protocol):
         """Store and publish an end; False where the lease was lost, and nothing was written."""
 
 
-async def run_job(work: WorkEvent, ctx: JobContext, handlers: Handlers, outcomes: Settles) -> ResultEvent | None:
-    """Run a job to its one outcome, or to None where another attempt owns it by now.
+async def run_job(
+    work: WorkEvent,
+    ctx: JobContext,
+    handlers: Handlers,
+    slot: AbstractAsyncContextManager[None],
+    outcomes: Settles,
+) -> ResultEvent | None:
+    """Run a job in a slot to its one outcome, or to None where another attempt owns it by now.
 
     A ``JobError`` is the job's fault and its result. Anything else propagates with the lease still
     held: a bug or a dead service is not the job's fault, and the reaper counts the attempt.
     """
     attempt = Attempt(work)
     try:
-        ctx.check()
-        ctx.loading()
-        event = attempt.succeeded(ctx, await handle(ctx, handlers))
+        # Given back before the outcome is stored: the next job need not wait for that.
+        async with slot:
+            ctx.check()
+            ctx.loading()
+            event = attempt.succeeded(ctx, await handle(ctx, handlers))
     except JobError as error:
         event = attempt.failed(ctx, error)
     except JobStopped as stop:

@@ -67,7 +67,9 @@ class Worker:
             self._heartbeats.soon,
         )
         self._polling = ThreadPoolExecutor(1, thread_name_prefix="kafka-work")
-        self._partition = -1
+        #: Set once the dispatcher can know this worker.
+        self.serving = asyncio.Event()
+        self.partition = -1
         self._position = 0
         self._draining = self._leaving = False
 
@@ -79,9 +81,9 @@ class Worker:
             PartitionLost: another worker may own its partition, so it dropped everything.
         """
         try:
-            self._partition = await self._leases.claim()
+            self.partition = await self._leases.claim()
             consumer = await asyncio.to_thread(
-                WorkConsumer, self._settings.kafka, self._partition, self.id, self._metrics
+                WorkConsumer, self._settings.kafka, self.partition, self.id, self._metrics
             )
             self._position = consumer.position
             await self._serve(consumer, stop)
@@ -133,7 +135,8 @@ class Worker:
     async def _ready(self) -> None:
         await self._heartbeats.delivered.wait()
         self._settings.ready()
-        log.info("worker %s serves partition %d", self.id, self._partition)
+        self.serving.set()
+        log.info("worker %s serves partition %d", self.id, self.partition)
 
     async def _drain(self) -> None:
         log.info("worker %s takes no more jobs", self.id)
@@ -161,7 +164,7 @@ class Worker:
         return Heartbeat(
             worker_id=self.id,
             host=self._settings.host,
-            partition=self._partition,
+            partition=self.partition,
             position=self._position,
             free=Slots() if self._draining else self._desk.free(),
             models=self._tools.models.held(),
