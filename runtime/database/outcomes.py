@@ -1,6 +1,6 @@
 """The end of a job: result, state, outbox, usage and tuned model in one statement, guarded by the lease."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,6 +168,20 @@ def expired(connection: Connection, most: int) -> list[ExpiredLease]:
         )
         for row in rows
     ]
+
+
+def reap(
+    connection: Connection, decide: Callable[[ExpiredLease], ResultEvent | float], most: int
+) -> list[tuple[ExpiredLease, ResultEvent | float]]:
+    """End the leases that ran out, at most ``most``, as ``decide`` says; what was decided on each.
+
+    A result event ends the job; a number queues it again, as the next attempt after so many seconds.
+    """
+    decided = [(item, decide(item)) for item in expired(connection, most)]
+    settle(connection, [Settlement(item.lease, end) for item, end in decided if isinstance(end, ResultEvent)])
+    again = [(item.lease, delay_s) for item, delay_s in decided if not isinstance(delay_s, ResultEvent)]
+    requeue(connection, [lease for lease, _ in again], [delay_s for _, delay_s in again])
+    return decided
 
 
 def requeue(connection: Connection, leases: Sequence[Lease], delays_s: Sequence[float]) -> set[Lease]:

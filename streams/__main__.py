@@ -1,0 +1,147 @@
+"""``python -m streams``: admit requests, give jobs to workers, and serve the metrics of all processes.
+
+Any number of these processes share the work. It ends by SIGTERM or SIGINT with status 0, and with
+status 1 by an error that it can't mend: nothing that was not finished is lost then, it is read again.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import Final
+
+from faust.types import TP
+
+from runtime.database import Database
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Publisher
+from runtime.monitoring import Metrics, MetricsReporter
+from runtime.settings import InvalidSetting, Settings
+from schemas import topics
+from streams.app import Dispatcher, bind, create_app
+from streams.dispatch import Dispatch
+from streams.instruments import Instruments
+from streams.intake import Intake
+from streams.metrics import Bridge, MetricsPage
+from streams.reaper import Reaper
+from streams.relay import Relay
+
+log = logging.getLogger("streams")
+
+SERVICE: Final = "dispatcher"
+#: What a stop may take before the process leaves without it; supervisors wait for 10 s.
+STOP_S: Final = 5.0
+FLUSH_S: Final = 3.0
+
+
+async def run(settings: Settings, stack: ExitStack) -> int:
+    """Serve until a signal or an error; the exit status. What is opened is closed by ``stack``."""
+    publisher = Publisher(settings.kafka, SERVICE)
+    stack.callback(publisher.close, FLUSH_S)
+    database = stack.enter_context(closing(Database(settings.database, SERVICE)))
+    metrics = Metrics(SERVICE)
+    instruments = Instruments(metrics)
+
+    def thread() -> DatabaseThread:
+        return stack.enter_context(closing(DatabaseThread(database)))
+
+    # Threads of their own: neither a slow admission nor the reaper keeps a lease waiting.
+    dispatch = Dispatch(thread(), publisher, instruments, settings.lease_s)
+    intake = Intake(thread(), publisher, instruments, dispatch.add)
+    keeper = thread()
+    bridge = Bridge(instruments)
+    page = stack.enter_context(closing(MetricsPage(bridge, settings.metrics_host, settings.metrics_port)))
+    stack.enter_context(closing(MetricsReporter(metrics, publisher, settings.metrics_interval_s)))
+
+    app = create_app(settings.kafka)
+    for kind, topic in topics.REQUESTS.items():
+        bind(app, topic, partial(intake.admit, kind))
+    bind(app, topics.WORKERS, dispatch.heartbeats)
+    bind(app, topics.METRICS, bridge.events)
+    follow_partitions(app, dispatch, bridge)
+    log.info("Metrics are at http://%s:%d/metrics.", settings.metrics_host, page.port)
+    return await serve(
+        app,
+        settings,
+        dispatch,
+        [
+            dispatch.run(),
+            Reaper(keeper, publisher, instruments).run(settings.lease_s / 3),
+            Relay(keeper, publisher, instruments).run(),
+        ],
+    )
+
+
+def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> None:
+    """Dispatch and serve metrics while the partition of each is this process' own."""
+
+    async def revoked(*_sender: object, **_options: object) -> None:
+        dispatch.pause()
+
+    async def assigned(_sender: object, *assignments: set[TP], **_options: object) -> None:
+        (partitions,) = assignments
+        owned = {tp.topic for tp in partitions}
+        dispatching = " and dispatch" if topics.WORKERS.name in owned else ""
+        log.info("I read %d partitions%s.", len(partitions), dispatching)
+        if topics.METRICS.name not in owned:
+            bridge.clear()
+        dispatch.assign(owner=topics.WORKERS.name in owned)
+
+    app.on_partitions_revoked.connect(revoked)
+    app.on_partitions_assigned.connect(assigned)
+
+
+async def serve(
+    app: Dispatcher, settings: Settings, dispatch: Dispatch, loops: Sequence[Coroutine[None, None, None]]
+) -> int:
+    """Run the app and the loops beside it until the first of them ends, or a signal comes."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    told = asyncio.create_task(stop.wait())
+    tasks = [asyncio.create_task(loop) for loop in (*loops, lead(app, settings, dispatch))]
+    done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in done - {told}:
+        log.critical("The dispatcher ends by an error.", exc_info=task.exception() or app.crash_reason)
+    for task in tasks:
+        task.cancel()
+    try:
+        await asyncio.wait_for(app.stop(), STOP_S)
+    except TimeoutError:
+        log.warning("The consumers did not stop within %g s; what they were at is read again.", STOP_S)
+    return 0 if done == {told} else 1
+
+
+async def lead(app: Dispatcher, settings: Settings, dispatch: Dispatch) -> None:
+    """Start the app, say when this process does its work, and return when the app has crashed."""
+    await app.start()
+    await dispatch.ready.wait()
+    settings.ready()
+    log.info("Ready.")
+    await app.wait_until_stopped()
+
+
+def main() -> int:
+    """Exit status 0 after a signal, 1 after an error, 2 for a setting that is not valid."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    # They tell each step of each rebalance; what goes wrong is a warning or more.
+    for chatty in ("faust", "mode", "aiokafka", "streams.app", "streams.transport"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_env(os.environ)
+    except InvalidSetting as error:
+        log.error("%s", error)
+        return 2
+    with ExitStack() as stack:
+        return asyncio.run(run(settings, stack))
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    # Python would wait for threads that wait for a server which may never answer.
+    os._exit(status)

@@ -1,0 +1,163 @@
+"""What becomes of one request: admitted, refused with a code, or expired. Pure functions."""
+
+import logging
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from runtime.database.jobs import Admission, Admitted, Source, request_digest
+from runtime.settings import CODE_VERSION
+from schemas.codec import child_traceparent, decode_request, derived_id, digest, new_traceparent, readable_id
+from schemas.errors import HeadraceError, IdConflict, JobExpired, RequestRefused
+from schemas.requests import Request
+from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
+from schemas.topics import Kind
+from streams.transport import Record
+
+log = logging.getLogger(__name__)
+
+#: A number of refusals that a client may have written itself: short, so that it is cheap to read.
+_COUNT: Final = re.compile(rb"[0-9]{1,6}")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+Headers = list[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A record, judged.
+
+    ``refusal`` makes it a dead letter. ``admission`` is what the database gets and the world is told:
+    None where neither the request nor its id could be read.
+    """
+
+    record: Record
+    admission: Admission | None
+    refusal: RequestRefused | None = None
+
+
+def judge(kind: Kind, record: Record, now: datetime) -> Verdict:
+    """Admit the request of a record, or say why not."""
+    case = _Case(kind, record, now)
+    headers = {name: value for name, value in record.headers if value is not None}
+    try:
+        return case.accepted(decode_request(kind, record.value, headers))
+    except RequestRefused as refusal:
+        return case.refused(refusal)
+    except Exception:
+        # The bytes are anybody's. If the decoder does not survive one, that is a bug of ours, but the
+        # others' requests behind it must not wait until it is mended; the dead letter keeps it.
+        log.exception("%s-%s-%s broke the decoder", record.topic, record.partition, record.offset)
+        unread = RequestRefused("The request could not be read, by a fault of Headrace. Report it, then replay it.")
+        return case.refused(unread)
+
+
+def confirm(verdict: Verdict, fate: Admitted) -> Verdict:
+    """The verdict once the database has compared it with what it knows; what is left of it is to be published.
+
+    A record that was read again repeats its dead letter and its terminal event, for a crash may have
+    come before them, but not that it is queued: by now the job may be further.
+    """
+    admission = verdict.admission
+    match fate:
+        case Admitted.NEW:
+            return verdict
+        case Admitted.REREAD:
+            return replace(verdict, admission=admission if admission and admission.rejection else None)
+        case Admitted.REPEATED:
+            return replace(verdict, admission=None)
+        case Admitted.CONFLICT:
+            assert admission is not None
+            refusal = verdict.refusal or IdConflict(admission.tenant, admission.id)
+            return Verdict(verdict.record, None, refusal)
+
+
+def dead_letter_headers(record: Record, refusal: RequestRefused) -> Headers:
+    """The headers of the record's dead letter; its key and its value stay as they are."""
+    own = {
+        "dlq.topic": record.topic,
+        "dlq.partition": str(record.partition),
+        "dlq.offset": str(record.offset),
+        "dlq.timestamp": str(record.timestamp),
+        "dlq.attempts": str(_attempts(record)),
+        "dlq.error.code": refusal.code,
+        "dlq.error.message": str(refusal),
+    }
+    # Those of an earlier refusal would pile up with each replay.
+    kept = [(name, value) for name, value in record.headers if name not in own]
+    return [*kept, *((name, text.encode(errors="replace")) for name, text in own.items())]
+
+
+def submitted_at(record: Record, now: datetime) -> datetime:
+    """The record's time, or now where its sender's clock is ahead or wrote none."""
+    if not 0 < record.timestamp <= (now - EPOCH) / timedelta(milliseconds=1):
+        return now
+    return EPOCH + timedelta(milliseconds=record.timestamp)
+
+
+def traceparent_of(record: Record) -> str:
+    """A span in the trace that the request came with, or a trace of its own."""
+    given = [value for name, value in record.headers if name == "traceparent" and value is not None]
+    return child_traceparent(given[0].decode(errors="replace")) if given else new_traceparent()
+
+
+def _attempts(record: Record) -> int:
+    """How often the request was refused, this time included."""
+    before = [value for name, value in record.headers if name == "dlq.attempts" and value is not None]
+    return 1 + (int(before[-1]) if before and _COUNT.fullmatch(before[-1]) else 0)
+
+
+@dataclass(frozen=True)
+class _Case:
+    kind: Kind
+    record: Record
+    now: datetime
+
+    def accepted(self, request: Request) -> Verdict:
+        record = self.record
+        key = (request.tenant, request.id or derived_id(record.topic, record.partition, record.offset))
+        sha256 = request_digest(request)[1]
+        if request.deadline is None or request.deadline > self.now:
+            return Verdict(record, self._admission(key, request, sha256, None))
+        late = JobExpired(
+            f"The deadline {request.deadline.isoformat()} had passed when the request was admitted, at "
+            f"{self.now.isoformat(timespec='seconds')}. Submit it again under a new id with a later one."
+        )
+        expiry = self._terminal(key, Terminal.EXPIRED, sha256, late)
+        return Verdict(record, self._admission(key, request, sha256, expiry))
+
+    def refused(self, refusal: RequestRefused) -> Verdict:
+        key = readable_id(self.record.value)
+        if key is None:
+            return Verdict(self.record, None, refusal)
+        sha256 = digest(self.record.value or b"")
+        failure = self._terminal(key, Terminal.FAILED, sha256, refusal)
+        return Verdict(self.record, self._admission(key, None, sha256, failure), refusal)
+
+    def _admission(
+        self, key: tuple[str, str], request: Request | None, sha256: str, rejection: ResultEvent | None
+    ) -> Admission:
+        return Admission(
+            tenant=key[0],
+            id=key[1],
+            kind=self.kind,
+            request=request,
+            request_sha256=sha256,
+            traceparent=traceparent_of(self.record),
+            source=Source(self.record.topic, self.record.partition, self.record.offset),
+            submitted_at=submitted_at(self.record, self.now),
+            queued_at=self.now,
+            rejection=rejection,
+        )
+
+    def _terminal(self, key: tuple[str, str], status: Terminal, sha256: str, reason: HeadraceError) -> ResultEvent:
+        return ResultEvent(
+            job_id=key[1],
+            tenant=key[0],
+            kind=self.kind,
+            status=status,
+            attempt=1,
+            finished_at=self.now,
+            error=ErrorInfo(reason.code, str(reason), reason.retryable),
+            lineage=Lineage(request=sha256, code=CODE_VERSION),
+        )

@@ -1,0 +1,194 @@
+"""Agent of the workers' heartbeats: a job and a free slot make a lease and an event on the worker's partition.
+
+One process of the group dispatches at a time: the one that was assigned the heartbeats' partition.
+While it moves, two may; a job is leased once all the same, because the database decides.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from runtime.database import jobs
+from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Delivery, Publisher
+from schemas import topics
+from schemas.codec import child_traceparent, decode
+from schemas.errors import ServerUnreachable, printable
+from schemas.events import Heartbeat, State, StatusEvent, WorkEvent
+from schemas.topics import Kind
+from streams.announcements import publish_status
+from streams.instruments import Instruments
+from streams.scheduler import Assignment, Scheduler
+from streams.transport import Chunk, Record
+
+log = logging.getLogger(__name__)
+
+#: Workers send a heartbeat each second; one that missed this many gets no more jobs.
+SILENT_S: Final = 4.0
+#: A heartbeat that is read so late is history: the dispatcher was away. Clocks may differ by as much.
+STALE_S: Final = 10.0
+#: How often the database is asked for jobs that came by others: the reaper, or another dispatcher's intake.
+POLL_S: Final = 0.5
+#: Jobs that are read at such a time; the next ones of a lane come when it runs low, many at once.
+POLL_JOBS: Final = 500
+REFILL_JOBS: Final = 5_000
+#: Jobs that are leased in one transaction.
+BATCH_JOBS: Final = 500
+
+
+class Dispatch:
+    """Gives jobs to workers for as long as this process owns the heartbeats' partition."""
+
+    def __init__(
+        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, lease_s: float
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._instruments = instruments
+        self._lease_s = lease_s
+        self._scheduler = Scheduler()
+        self._owner = False
+        self._wake = asyncio.Event()
+        self._polled_s = 0.0
+        # Filled by the publisher's thread, emptied by the loop.
+        self._deliveries: deque[tuple[Assignment, Delivery]] = deque()
+        #: Set once this process dispatches and has read the queue, or another process dispatches.
+        self.ready = asyncio.Event()
+
+    def pause(self) -> None:
+        """The partitions move: dispatch nothing until they are assigned."""
+        self._owner = False
+
+    def assign(self, *, owner: bool) -> None:
+        """The partitions are assigned: dispatch, or forget everything, since another process does."""
+        self._owner = owner
+        if not owner:
+            self._scheduler = Scheduler()
+            self.ready.set()
+        self._polled_s = 0.0
+        self._wake.set()
+
+    def add(self, new: Sequence[QueuedJob]) -> None:
+        """Let new jobs wait; where another process dispatches, it finds them in the database."""
+        if new and self._owner:
+            self._scheduler.add(new)
+            self._wake.set()
+
+    async def heartbeats(self, chunk: Chunk) -> None:
+        """Take the workers' free slots. Nothing is kept, so a repeat changes nothing."""
+        self._take_deliveries()
+        for record in chunk.records:
+            self._instruments.heartbeats.labels(self._heartbeat(record)).inc()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        while True:
+            if self._owner:
+                await self._dispatch()
+                self.ready.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), POLL_S)
+            self._wake.clear()
+
+    async def _dispatch(self) -> None:
+        now_s = time.monotonic()
+        for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
+            log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
+        if now_s - self._polled_s >= POLL_S:
+            self._polled_s = now_s
+            await self._poll(Kind, POLL_JOBS)
+        while self._owner:
+            self._take_deliveries()
+            await self._poll([kind for kind in Kind if self._scheduler.wants_more(kind)], REFILL_JOBS)
+            assignments = self._scheduler.next_assignments(BATCH_JOBS)
+            if not assignments:
+                break
+            await self._lease(assignments)
+        self._show()
+
+    async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
+        for kind in kinds:
+            found = await self._database.insist(jobs.queued, kind, most)
+            self._scheduler.refill(kind, found, complete=len(found) < most)
+
+    async def _lease(self, assignments: Sequence[Assignment]) -> None:
+        """Turn assignments into leases and events.
+
+        1. The leases are taken. A crash leaves them to run out; the reaper queues the jobs again.
+        2. The states and the events are published. As above, where Kafka does not take one.
+        """
+        pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]
+        leased = await self._database.insist(jobs.lease, pairs, self._lease_s)
+        by_job = {(item.job.tenant, item.job.id): item for item in leased}
+        for assignment in assignments:
+            item = by_job.get((assignment.job.tenant, assignment.job.id))
+            if item is None:
+                # It was given to a worker before, by another dispatcher or from an older list.
+                self._scheduler.release(assignment)
+            else:
+                self._publish(assignment, item)
+
+    def _publish(self, assignment: Assignment, item: LeasedJob) -> None:
+        """Key: the job id. Id: tenant, job and epoch. A worker takes a duplicate once, by its lease's epoch."""
+        job, lease = item.job, item.lease
+        try:
+            publish_status(self._publisher, _scheduled(item), job.traceparent)
+            self._publisher.publish(
+                topics.WORK,
+                WorkEvent(job=job, lease=lease, scheduled_at=item.scheduled_at),
+                key=job.id,
+                event_id=f"{job.tenant}/{job.id}/work/{lease.epoch}",
+                traceparent=child_traceparent(job.traceparent),
+                partition=assignment.partition,
+                on_delivery=lambda delivery: self._deliveries.append((assignment, delivery)),
+            )
+        except ServerUnreachable as error:
+            log.warning("Job %s/%s has to wait until its lease runs out. %s", job.tenant, job.id, error)
+            self._scheduler.release(assignment)
+        self._instruments.leases.labels(job.kind).inc()
+        self._instruments.queued_s.labels(job.kind).observe((item.scheduled_at - job.queued_at).total_seconds())
+
+    def _take_deliveries(self) -> None:
+        while self._deliveries:
+            assignment, delivery = self._deliveries.popleft()
+            if delivery.error is None:
+                self._scheduler.sent(assignment, delivery.offset)
+            else:
+                log.warning("Job %s was not delivered to its worker: %s", assignment.job.id, delivery.error)
+                self._scheduler.release(assignment)
+
+    def _heartbeat(self, record: Record) -> str:
+        try:
+            beat: Heartbeat = decode(Heartbeat, record.value or b"")
+        except msgspec.DecodeError as error:
+            log.warning("A heartbeat at offset %d is not readable: %s", record.offset, printable(str(error)))
+            return "malformed"
+        if time.time() - record.timestamp / 1000 > STALE_S:
+            return "stale"
+        return "taken" if self._scheduler.heartbeat(beat, time.monotonic()) else "outdated"
+
+    def _show(self) -> None:
+        for kind in Kind:
+            self._instruments.waiting.labels(kind).set(self._scheduler.waiting(kind))
+            self._instruments.free.labels(kind).set(self._scheduler.free(kind))
+        self._instruments.workers.set(self._scheduler.workers)
+
+
+def _scheduled(item: LeasedJob) -> StatusEvent:
+    return StatusEvent(
+        job_id=item.job.id,
+        tenant=item.job.tenant,
+        kind=item.job.kind,
+        state=State.SCHEDULED,
+        attempt=item.job.attempt,
+        at=item.scheduled_at,
+        worker_id=item.lease.worker_id,
+    )

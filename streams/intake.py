@@ -1,0 +1,108 @@
+"""Agent of the request topics: bytes to admitted jobs, or to dead letters."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from runtime.database import jobs
+from runtime.database.jobs import RANK, Admission, Admitted, QueuedJob
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Publisher
+from schemas.errors import RequestRefused
+from schemas.events import StatusEvent
+from schemas.requests import Request
+from schemas.topics import DEAD_LETTERS, Kind
+from streams.admission import Verdict, confirm, dead_letter_headers, judge
+from streams.announcements import announce_ends, publish_status
+from streams.deliveries import Send, insist
+from streams.instruments import Instruments
+from streams.transport import Chunk, Record
+
+OnQueued = Callable[[Sequence[QueuedJob]], None]
+
+
+class Intake:
+    """Admits requests; ``on_queued`` is told of new jobs as soon as they are in the database."""
+
+    def __init__(
+        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, on_queued: OnQueued
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._instruments = instruments
+        self._on_queued = on_queued
+
+    async def admit(self, kind: Kind, chunk: Chunk) -> None:
+        """Admit the requests of a chunk; when this returns, the chunk may be acknowledged.
+
+        1. Judge each record. A crash leaves nothing behind.
+        2. One transaction: the rows of all jobs, and result and outbox row of those that will not
+           run. A crash leaves the chunk to be read again; its rows are known as its own by topic,
+           partition and offset.
+        3. Tell the scheduler and publish the states. A crash loses them: the scheduler reads its jobs
+           from the database, and a job's next state follows.
+        4. Publish the dead letters and the terminal events, and wait for Kafka. A crash repeats them:
+           dead letters with the same origin, terminal events with the same id.
+        5. Drop the outbox rows of what was delivered. A crash leaves them to the relay.
+
+        While Postgres or Kafka is away, the step is tried again; nothing is skipped.
+        """
+        started = time.monotonic()
+        verdicts = await self._confirmed([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+        news = [verdict.admission for verdict in verdicts if verdict.admission]
+        letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
+
+        self._on_queued([_queued(row, row.request) for row in news if row.request and not row.rejection])
+        for row in news:
+            publish_status(self._publisher, _status(row), row.traceparent)
+        await insist([self._letter(kind, record, refusal) for record, refusal in letters])
+        ends = [(row.rejection, row.traceparent) for row in news if row.rejection]
+        await announce_ends(self._publisher, self._database, ends)
+        for _, refusal in letters:
+            self._instruments.dead_letters.labels(kind, refusal.code).inc()
+        self._instruments.chunk_s.labels(kind).observe(time.monotonic() - started)
+
+    async def _confirmed(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        admissions = [verdict.admission for verdict in verdicts if verdict.admission]
+        fates = await self._database.insist(jobs.admit, admissions)
+        answers, now = iter(fates), datetime.now(UTC)
+        for fate, admission in zip(fates, admissions, strict=True):
+            became = admission.state if fate is Admitted.NEW else fate
+            self._instruments.requests.labels(admission.kind, became.value).inc()
+            self._instruments.latency_s.labels(admission.kind).observe((now - admission.submitted_at).total_seconds())
+        return [confirm(verdict, next(answers)) if verdict.admission else verdict for verdict in verdicts]
+
+    def _letter(self, kind: Kind, record: Record, refusal: RequestRefused) -> Send:
+        """Key, value and headers: the original's. A duplicate names the same offset of the same topic."""
+        return lambda on_delivery: self._publisher.publish_raw(
+            DEAD_LETTERS[kind].name,
+            record.key,
+            record.value,
+            dead_letter_headers(record, refusal),
+            on_delivery=on_delivery,
+        )
+
+
+def _queued(row: Admission, request: Request) -> QueuedJob:
+    return QueuedJob(
+        tenant=row.tenant,
+        id=row.id,
+        kind=row.kind,
+        priority=RANK[request.priority],
+        model=request.model,
+        queued_at=row.queued_at,
+        traceparent=row.traceparent,
+    )
+
+
+def _status(row: Admission) -> StatusEvent:
+    error = row.rejection.error if row.rejection else None
+    return StatusEvent(
+        job_id=row.id,
+        tenant=row.tenant,
+        kind=row.kind,
+        state=row.state,
+        attempt=1,
+        at=row.queued_at,
+        reason=error.message if error else None,
+    )

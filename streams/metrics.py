@@ -1,0 +1,144 @@
+"""Agent of the metrics events: the latest of each process, served at /metrics for Prometheus."""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from schemas.codec import decode
+from schemas.errors import printable
+from schemas.events import MetricFamily, MetricsEvent, Sample
+from streams.instruments import Instruments
+from streams.transport import Chunk, Record
+
+log = logging.getLogger(__name__)
+
+#: A process that has published nothing for so long is gone, and its metrics with it.
+SILENT_S: Final = 300.0
+#: Processes that are served at once; one more is refused, so that nobody can fill Prometheus' memory.
+SOURCES: Final = 1_000
+_METRIC: Final = re.compile(r"headrace_[a-z0-9_]+")
+_LABEL: Final = re.compile(r"[a-z][a-z0-9_]*")
+#: Which process a sample is of. A sample that brings such a label itself is refused.
+SOURCE_LABEL: Final = "headrace_source"
+SERVICE_LABEL: Final = "service"
+#: What Prometheus' text format has for each type: the ends of its samples' names.
+_SAMPLES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+@dataclass(frozen=True)
+class _Source:
+    event: MetricsEvent
+    seen_s: float
+
+
+class Bridge(Collector):
+    """The last metrics of every process; fed by the event loop, read by the page's thread."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._sources: dict[str, _Source] = {}
+        self._lock = threading.Lock()
+
+    async def events(self, chunk: Chunk) -> None:
+        """Take metrics events. All is cumulative: a repeat or a late one changes nothing."""
+        for record in chunk.records:
+            self._instruments.metrics_events.labels(self._take(record)).inc()
+        self._instruments.sources.set(len(self._sources))
+
+    def clear(self) -> None:
+        """Forget everything: another process serves the metrics now, and none should be counted twice."""
+        with self._lock:
+            self._sources.clear()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family once, with the samples of all processes."""
+        with self._lock:
+            self._forget_silent()
+            events = [source.event for source in self._sources.values()]
+        families: dict[str, Metric] = {}
+        for event in events:
+            for family in event.families:
+                metric = families.setdefault(family.name, Metric(family.name, family.help, family.type))
+                if metric.type == family.type:
+                    _add(metric, family, event)
+        return iter(families.values())
+
+    def _take(self, record: Record) -> str:
+        try:
+            event: MetricsEvent = decode(MetricsEvent, record.value or b"")
+        except msgspec.DecodeError as error:
+            log.warning("A metrics event at offset %d is not readable: %s", record.offset, printable(str(error)))
+            return "malformed"
+        if wrong := next(_wrong(event.families), None):
+            log.warning("Metrics of %s are refused: %s", printable(event.source), wrong)
+            return "malformed"
+        return self._keep(event)
+
+    def _keep(self, event: MetricsEvent) -> str:
+        if time.time() - event.at.timestamp() > SILENT_S:
+            return "stale"
+        with self._lock:
+            known = self._sources.get(event.source)
+            if known and known.event.sequence >= event.sequence:
+                return "repeated"
+            self._forget_silent()
+            if known is None and len(self._sources) >= SOURCES:
+                return "refused"
+            self._sources[event.source] = _Source(event, time.monotonic())
+            return "taken"
+
+    def _forget_silent(self) -> None:
+        limit_s = time.monotonic() - SILENT_S
+        for source in [name for name, known in self._sources.items() if known.seen_s < limit_s]:
+            del self._sources[source]
+
+
+class MetricsPage:
+    """Serves a bridge at ``http://host:port/metrics`` until it is closed; port 0 takes a free one."""
+
+    def __init__(self, bridge: Bridge, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        registry.register(bridge)
+        self._server, self._thread = start_http_server(port, host, registry)
+        self.port = int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _add(metric: Metric, family: MetricFamily, event: MetricsEvent) -> None:
+    for sample in family.samples:
+        labels = {**sample.labels, SERVICE_LABEL: event.service, SOURCE_LABEL: event.source}
+        metric.add_sample(sample.name, labels, sample.value)
+
+
+def _wrong(families: Iterable[MetricFamily]) -> Iterator[str]:
+    """What would make the page unreadable for Prometheus, and so hide everybody's metrics."""
+    seen: set[str] = set()
+    for family in families:
+        if not _METRIC.fullmatch(family.name) or family.name in seen:
+            yield f"a metric is called {printable(family.name)!r}"
+        seen.add(family.name)
+        names = {family.name + end for end in _SAMPLES[family.type]}
+        for sample in family.samples:
+            if sample.name not in names:
+                yield f"{printable(family.name)!r} has a sample {printable(sample.name)!r}"
+            yield from _wrong_labels(sample)
+
+
+def _wrong_labels(sample: Sample) -> Iterator[str]:
+    for label in sample.labels:
+        if not _LABEL.fullmatch(label) or label in (SOURCE_LABEL, SERVICE_LABEL):
+            yield f"{printable(sample.name)!r} has a label {printable(label)!r}"

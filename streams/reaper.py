@@ -1,0 +1,93 @@
+"""Leases that ran out: the job is queued again after a delay, or fails as poison."""
+
+import asyncio
+import logging
+import random
+from datetime import UTC, datetime
+from typing import Final
+
+from runtime.database import outcomes
+from runtime.database.outcomes import ExpiredLease
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Publisher
+from runtime.settings import CODE_VERSION
+from schemas.errors import PoisonJob
+from schemas.events import State, StatusEvent
+from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
+from streams.announcements import announce_ends, publish_status
+from streams.instruments import Instruments
+
+log = logging.getLogger(__name__)
+
+#: A job that has ended its worker so often does not get another one.
+ATTEMPTS: Final = 3
+#: The delay after the first lost attempt; each is double the one before, give or take a half.
+DELAY_S: Final = 1.0
+BATCH_JOBS: Final = 500
+
+
+class Reaper:
+    """Looks for dead leases; the processes of the group may all do so, for each lease is locked by one."""
+
+    def __init__(self, database: DatabaseThread, publisher: Publisher, instruments: Instruments) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._instruments = instruments
+
+    async def run(self, interval_s: float) -> None:
+        """Reap every ``interval_s`` until cancelled."""
+        while True:
+            if await self.reap() < BATCH_JOBS:
+                await asyncio.sleep(interval_s)
+
+    async def reap(self) -> int:
+        """End the leases that ran out; how many.
+
+        1. One transaction locks them, queues jobs again or ends them, with result and outbox row. A
+           worker that comes back finds another state or epoch, and writes nothing.
+        2. States and terminal events are published. A crash leaves the latter to the relay, and loses
+           the former: the job's next state follows.
+        """
+        decided = await self._database.insist(outcomes.reap, decide, BATCH_JOBS)
+        for item, decision in decided:
+            log.warning(
+                "Job %s/%s lost worker %s in attempt %d.",
+                item.lease.tenant, item.lease.job_id, item.lease.worker_id, item.attempt,
+            )  # fmt: skip
+            publish_status(self._publisher, _status(item, decision), item.traceparent)
+        ends = [(decision, item.traceparent) for item, decision in decided if isinstance(decision, ResultEvent)]
+        self._instruments.requeued.inc(len(decided) - len(ends))
+        self._instruments.poisoned.inc(len(ends))
+        await announce_ends(self._publisher, self._database, ends)
+        return len(decided)
+
+
+def decide(item: ExpiredLease) -> ResultEvent | float:
+    """The end of a job that had all its attempts; else the delay before the next, in seconds."""
+    if item.attempt < ATTEMPTS:
+        # Jitter, so that the jobs of a machine that was lost do not all come at once.
+        return DELAY_S * 2.0 ** (item.attempt - 1) * random.uniform(0.5, 1.5)
+    poison = PoisonJob(item.attempt)
+    return ResultEvent(
+        job_id=item.lease.job_id,
+        tenant=item.lease.tenant,
+        kind=item.kind,
+        status=Terminal.FAILED,
+        attempt=item.attempt,
+        finished_at=datetime.now(UTC),
+        error=ErrorInfo(poison.code, str(poison), poison.retryable),
+        lineage=Lineage(request=item.request_sha256, code=CODE_VERSION),
+    )
+
+
+def _status(item: ExpiredLease, decision: ResultEvent | float) -> StatusEvent:
+    failed = isinstance(decision, ResultEvent)
+    return StatusEvent(
+        job_id=item.lease.job_id,
+        tenant=item.lease.tenant,
+        kind=item.kind,
+        state=State.FAILED if failed else State.QUEUED,
+        attempt=item.attempt if failed else item.attempt + 1,
+        at=datetime.now(UTC),
+        reason=f"Worker {item.lease.worker_id} was lost in attempt {item.attempt}.",
+    )
