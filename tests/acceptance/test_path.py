@@ -1,0 +1,116 @@
+"""One request through every topic and every table, its trace id at each hop."""
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import Table, select
+
+from producers import Headrace
+from runtime.database import Database, tables
+from runtime.database.outcomes import result_id
+from schemas import topics
+from schemas.codec import new_traceparent, trace_id_of
+from schemas.events import State
+from schemas.topics import Kind
+from tests.acceptance.processes import Platform
+from tests.acceptance.topics import Record, Tail, tails
+
+REQUESTS = topics.REQUESTS[Kind.GENERATE].name
+HOPS = (topics.WORK.name, topics.PROGRESS.name, topics.STATUS.name, topics.RESULTS.name)
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def database(platform: Platform) -> Iterator[Database]:
+    database = Database(platform.servers["HEADRACE_DATABASE"])
+    yield database
+    database.close()
+
+
+def kcat(platform: Platform, body: object, *headers: str) -> None:
+    """Publish one request by hand, as the README shows."""
+    flags = [flag for header in headers for flag in ("-H", header)]
+    command = ["kcat", "-P", "-b", platform.servers["HEADRACE_KAFKA"], "-t", REQUESTS, *flags]
+    subprocess.run(command, input=json.dumps(body).encode(), check=True, timeout=30)
+
+
+def events(tail: Tail, job_id: str) -> list[dict[str, str]]:
+    return [json.loads(record.value or b"") for record in tail.of(job_id)]
+
+
+def trace_of(record: Record) -> str | None:
+    return trace_id_of(record.headers["traceparent"].decode())
+
+
+def test_one_request_leaves_its_trace_at_every_hop(platform: Platform, database: Database) -> None:
+    traceparent = new_traceparent()
+    job_id = "one-request"
+    body = {"id": job_id, "model": "example-base", "prompt": "abc", "max_tokens": 8, "stream": True}
+    with tails(platform.servers["HEADRACE_KAFKA"], *HOPS) as tail:
+        kcat(platform, body, f"traceparent={traceparent}")
+        results, status = tail[topics.RESULTS.name], tail[topics.STATUS.name]
+        results.until(lambda _: bool(results.of(job_id)))
+        status.until(lambda _: any(event["state"] == State.SUCCEEDED for event in events(status, job_id)))
+        for name in HOPS:
+            tail[name].until(lambda _, name=name: bool(tail[name].of(job_id)))  # type: ignore[misc]
+            assert {trace_of(record) for record in tail[name].of(job_id)} == {trace_id_of(traceparent)}, name
+        states = [event["state"] for event in events(status, job_id)]
+        (result,) = results.of(job_id)
+
+    assert states == [State.QUEUED, State.SCHEDULED, State.LOADING, State.RUNNING, State.SUCCEEDED]
+    assert result.headers["ce_id"].decode() == result_id("default", job_id)
+    rows = {table.name: rows_of(database, table, job_id) for table in (tables.jobs, tables.results, tables.usage)}
+    assert [len(found) for found in rows.values()] == [1, 1, 1]
+    (job,) = rows["jobs"]
+    assert trace_id_of(str(job["traceparent"])) == trace_id_of(traceparent)
+    assert (job["state"], job["attempt"]) == ("succeeded", 1)
+    assert rows["results"][0]["event"] == json.loads(result.value or b"")
+
+
+def test_the_outbox_is_empty_once_results_are_delivered(
+    platform: Platform, client: Headrace, database: Database
+) -> None:
+    kcat(platform, {"id": "outbox", "model": "example-base", "prompt": "abc", "max_tokens": 1})
+    client.result("outbox", WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while rows_of(database, tables.outbox, "outbox"):
+        assert time.monotonic() < deadline
+
+
+def test_a_request_by_hand_without_id_key_or_headers_runs(platform: Platform) -> None:
+    with tails(platform.servers["HEADRACE_KAFKA"], REQUESTS, topics.RESULTS.name) as tail:
+        kcat(platform, {"model": "example-base", "prompt": "abc", "max_tokens": 4})
+        (request,) = tail[REQUESTS].until(lambda records: bool(records))
+        job_id = f"{REQUESTS}-{request.partition}-{request.offset}"
+        results = tail[topics.RESULTS.name]
+        results.until(lambda _: bool(results.of(job_id)))
+        (event,) = events(results, job_id)
+    assert (request.key, request.headers) == (None, {})
+    assert event["status"] == "succeeded"
+
+
+def test_every_process_is_heard_on_the_metrics_page(platform: Platform) -> None:
+    wanted = {"headrace_streams", "headrace_worker"}
+    deadline = time.monotonic() + WAIT_S
+    page = ""
+    while not all(f"\n{prefix}" in page for prefix in wanted):
+        assert time.monotonic() < deadline, page
+        page = get(platform.metrics_url)
+
+
+def rows_of(database: Database, table: Table, job_id: str) -> list[dict[str, object]]:
+    column = table.c.id if table is tables.jobs else table.c.job_id
+    with database.begin() as connection:
+        return [dict(row) for row in connection.execute(select(table).where(column == job_id)).mappings()]
+
+
+def get(url: str) -> str:
+    """The page, or nothing while its server starts."""
+    with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # our own http address
+        return str(answer.read().decode())
+    return ""
