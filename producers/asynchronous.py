@@ -47,10 +47,10 @@ class AsyncHeadrace:
         except TimeoutError:
             raise ResultTimeout(job_id, timeout_s or 0.0) from None
 
-    async def watch(self, job_id: str) -> AsyncIterator[JobEvent]:
+    async def watch(self, job_id: str, timeout_s: float | None = None) -> AsyncIterator[JobEvent]:
         """As ``Headrace.watch``; cancelling the task ends it."""
         stopped = threading.Event()
-        events = self._client.watch(job_id, stopped)
+        events = self._client.watch(job_id, timeout_s, stopped=stopped)
         # A thread of its own: watchers that share the loop's few would make each other wait.
         thread = ThreadPoolExecutor(1, "headrace-watch")
         try:

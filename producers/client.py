@@ -2,10 +2,13 @@
 
 import itertools
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future
+from contextlib import closing
 from types import TracebackType
 from typing import Final, Self
 
@@ -128,19 +131,33 @@ class Headrace:
         self._check_open()
         return self._tail.result(job_id) or self._searches.result(job_id)
 
-    def watch(self, job_id: str, stopped: threading.Event | None = None) -> Generator[JobEvent, None, None]:
+    def watch(
+        self, job_id: str, timeout_s: float | None = None, *, stopped: threading.Event | None = None
+    ) -> Generator[JobEvent, None, None]:
         """Yield the job's states and progress, past ones first, and its terminal event as the last.
 
         A job that nobody has submitted yet is waited for. Ends early soon after ``stopped`` is set, by any thread.
 
         Raises:
+            ResultTimeout: the job has not ended within ``timeout_s``; it goes on.
             ServerUnreachable: Kafka is away.
             ClientClosed: the client was closed meanwhile.
         """
         self._check_open()
         wanted = stopped or threading.Event()
-        yield from watch_job(self._cluster, self.tenant, job_id, lambda: wanted.is_set() or self._closed.is_set())
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+
+        def is_over() -> bool:
+            return wanted.is_set() or self._closed.is_set() or time.monotonic() > deadline_s
+
+        with closing(watch_job(self._cluster, self.tenant, job_id, is_over)) as events:
+            for event in events:
+                yield event
+                if isinstance(event, ResultEvent):
+                    return
         self._check_open()
+        if not wanted.is_set():
+            raise ResultTimeout(job_id, timeout_s or 0.0)
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job is: from Postgres if the client has a database and it answers, else from the topic.

@@ -1,7 +1,7 @@
 """A job's life as it happens: states and progress, then its result."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +16,9 @@ from schemas.topics import PROGRESS, RESULTS, STATUS
 STRAGGLERS_S: Final = 2.0
 
 
-def watch_job(cluster: Cluster, tenant: str, job_id: str, stopped: Callable[[], bool]) -> Iterator[JobEvent]:
+def watch_job(
+    cluster: Cluster, tenant: str, job_id: str, stopped: Callable[[], bool]
+) -> Generator[JobEvent, None, None]:
     """Yield what was and what comes, and the terminal event as the last; ends early once ``stopped``.
 
     1. What the topics hold already, by time: each topic alone is in order, one to another they are not.

@@ -1,6 +1,5 @@
 """Wait for a job or watch it, write what it comes to, and tell by the exit status whether it succeeded."""
 
-import threading
 import time
 from typing import Final
 
@@ -8,12 +7,12 @@ import click
 import msgspec
 
 from producers.cli.exits import Exit
-from producers.cli.output import Format, note, show
+from producers.cli.output import Format, note, show, show_table
 from producers.cli.texts import line_of, names_of, table_of
 from producers.client import Headrace
 from producers.feed import JobEvent
 from producers.status import JobStatus
-from schemas.errors import JobNotFound, ResultTimeout
+from schemas.errors import JobNotFound
 from schemas.results import ResultEvent, Terminal
 
 #: A request needs a moment from Kafka to its admission; a job that is still unknown then is not found.
@@ -43,15 +42,9 @@ def wait(client: Headrace, job_id: str, form: Format, timeout_s: float | None) -
     Raises:
         ResultTimeout: it is not there in time.
     """
-    return conclude(client.result(job_id, timeout_s), form)
-
-
-def conclude(event: ResultEvent, form: Format) -> int:
-    """Write a result; the exit status."""
+    event = client.result(job_id, timeout_s)
     show(form, event, names_of(event), lambda: table_of(event))
-    if event.error:
-        note(f"headrace: {event.error.code}: {event.error.message}")
-    return Exit.OK if event.status is Terminal.SUCCEEDED else Exit.FAILED
+    return _concluded(event)
 
 
 def follow(client: Headrace, job_id: str, form: Format, timeout_s: float | None) -> int:
@@ -60,26 +53,24 @@ def follow(client: Headrace, job_id: str, form: Format, timeout_s: float | None)
     Raises:
         ResultTimeout: the job has not ended in time.
     """
-    stopped = threading.Event()
-    timer = threading.Timer(timeout_s or 0.0, stopped.set)
-    timer.daemon = True
-    if timeout_s is not None:
-        timer.start()
-    try:
-        for event in client.watch(job_id, stopped):
-            if isinstance(event, ResultEvent) and form is Format.TABLE:
-                return conclude(event, form)
-            _write(event, form)
-            if isinstance(event, ResultEvent):
-                return Exit.OK if event.status is Terminal.SUCCEEDED else Exit.FAILED
-    finally:
-        timer.cancel()
-    raise ResultTimeout(job_id, timeout_s or 0.0)
+    for event in client.watch(job_id, timeout_s):
+        _write(event, form)
+        if isinstance(event, ResultEvent):
+            return _concluded(event)
+    raise AssertionError("a watch ends with a result or an error")
+
+
+def _concluded(event: ResultEvent) -> int:
+    if event.error:
+        note(f"headrace: {event.error.code}: {event.error.message}")
+    return Exit.OK if event.status is Terminal.SUCCEEDED else Exit.FAILED
 
 
 def _write(event: JobEvent, form: Format) -> None:
     """Write one of a stream of events: a line, or a document of its own."""
     match form:
+        case Format.TABLE if isinstance(event, ResultEvent):
+            show_table(table_of(event))
         case Format.TABLE:
             click.echo(line_of(event))
         case Format.JSON:
