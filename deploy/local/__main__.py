@@ -1,6 +1,7 @@
 """Run a stack of Headrace on this machine: `python -m deploy.local up | down | run | clean`."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,14 @@ def clean(directory: Path) -> None:
 @plan_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(directory: Path, workers: int, servers_only: bool, brokers: int, fast: bool, command: tuple[str, ...]) -> None:
-    """Run a stack in the foreground until a signal, or for as long as COMMAND runs."""
+    """Run a stack in the foreground until a signal, or for as long as COMMAND runs.
+
+    With a COMMAND, a stack that runs already is used, and left as it is.
+    """
     plan = Plan(directory, workers, servers_only, brokers, durable=not fast)
+    present = background.running_stack(plan) if command else None
+    if present is not None:
+        os.execvpe(command[0], command, {**os.environ, **present.environment})  # noqa: S606  (no shell)
     sys.exit(foreground.run(plan, Command(command) if command else None))
 
 

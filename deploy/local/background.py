@@ -21,9 +21,6 @@ from deploy.local.state import Phase, ProcessIdentity, StackState, read_state
 #: How often `up` reads what its supervisor has written.
 POLL_S = 0.05
 
-#: The phases in which `up` has nothing to wait for.
-UP = (Phase.READY, Phase.DEGRADED)
-
 #: Longer than every service's own bound one after the other.
 STOP_WITHIN_S = 90.0
 
@@ -34,11 +31,11 @@ def up(plan: Plan) -> StackState:
     A stack that runs already is left as it is. Ctrl-C before it is healthy stops it again.
 
     Raises:
-        StackError: it failed to start, and nothing of it runs any more; or another is just starting.
-        KeyboardInterrupt: likewise.
+        StackError: it failed to start, and nothing of it runs any more; or the one that runs is unfit.
+        KeyboardInterrupt: it was interrupted, and nothing of it runs any more.
     """
-    present = running_state(plan.paths)
-    if present is not None and present.phase in UP:
+    present = running_stack(plan)
+    if present is not None:
         return present
     # Noted rather than raised: an exception between the fork and its return would lose the child.
     with noted_interrupts() as interrupts:
@@ -97,16 +94,26 @@ def until_started(supervisor: subprocess.Popen[bytes], paths: StackPaths, interr
             supervisor.wait()
             raise KeyboardInterrupt
         state = read_state(paths.state)
-        if state is not None and state.supervisor.pid == supervisor.pid and state.phase in UP:
+        if state is not None and state.supervisor.pid == supervisor.pid and state.phase is Phase.READY:
             return state
         time.sleep(POLL_S)
     raise StackError(f"the stack did not start; {last_lines(paths.log('supervisor'))}")
 
 
-def running_state(paths: StackPaths) -> StackState | None:
-    """The state of the stack that runs in this directory; None if none runs."""
-    state = read_state(paths.state)
-    return state if state is not None and state.supervisor.runs() else None
+def running_stack(plan: Plan) -> StackState | None:
+    """The healthy stack that runs in the plan's directory; None if none runs.
+
+    Raises:
+        StackError: it is not healthy (yet), or lacks the processes that the plan has.
+    """
+    state = read_state(plan.paths.state)
+    if state is None or not state.supervisor.runs():
+        return None
+    if state.phase is Phase.READY and (plan.servers_only or state.has_processes()):
+        return state
+    flaw = f"is {state.phase.value}" if state.phase is not Phase.READY else "has servers only"
+    ended = "".join(f"; {service.name} ended with exit code {service.exit_code}" for service in state.ended())
+    raise StackError(f"the stack in {plan.directory} {flaw}{ended}: stop it with `make down`, then start it again")
 
 
 def down(paths: StackPaths) -> bool:

@@ -11,6 +11,7 @@ from deploy.local.servers.kafka import bootstrap, kafka
 from deploy.local.servers.postgres import find_home, postgres
 from deploy.local.servers.redis import redis
 from deploy.local.service import Command, Service
+from deploy.local.state import METRICS_ADDRESS
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,5 @@ def design(plan: Plan) -> Stack:
         return Stack((Stage({}, servers),), environment)
     workers = (worker(number, plan.paths) for number in range(1, plan.workers + 1))
     processes = (dispatcher(plan.paths, metrics_port), *workers)
-    metrics = {"HEADRACE_METRICS": f"http://{LOOPBACK}:{metrics_port}"}
+    metrics = {METRICS_ADDRESS: f"http://{LOOPBACK}:{metrics_port}"}
     return Stack((Stage({}, servers), Stage(steps(), processes)), environment | metrics)

@@ -7,6 +7,9 @@ from typing import Self
 
 import msgspec
 
+#: The dispatcher's address for metrics, which a stack of servers alone lacks.
+METRICS_ADDRESS = "HEADRACE_METRICS"
+
 
 class Phase(Enum):
     """How far a stack is."""
@@ -77,6 +80,14 @@ class StackState(msgspec.Struct, frozen=True):
     services: tuple[ServiceState, ...] = ()
     environment: dict[str, str] = {}
     error: str = ""
+
+    def ended(self) -> tuple[ServiceState, ...]:
+        """The processes that are not there any more."""
+        return tuple(service for service in self.services if service.exit_code is not None)
+
+    def has_processes(self) -> bool:
+        """Whether Headrace's own processes belong to the stack, not just servers."""
+        return METRICS_ADDRESS in self.environment
 
 
 def read_state(path: Path) -> StackState | None:

@@ -1,0 +1,54 @@
+# Headrace's commands. Each installs first what is missing: `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+STACK := $(PYTHON) -m deploy.local
+WORKERS := 2
+PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
+CODE := schemas producers streams workers runtime deploy scripts examples tests
+LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header
+
+.PHONY: help setup demo up down test check bench lock clean
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: system packages, .venv, Kafka.
+	@scripts/setup
+
+demo: setup ## Fine-tune, generate and evaluate on a stack of its own; KEEP=1 leaves it up.
+	@$(if $(KEEP),$(STACK) up $(PLAN))
+	@$(STACK) run $(PLAN) -- $(PYTHON) -m examples.demo
+
+up: setup ## Start the stack in the background: SERVERS_ONLY=1, WORKERS=2. Writes var/stack.env.
+	@$(STACK) up $(PLAN)
+
+down: ## Stop the stack; its data stay.
+	@[ ! -x $(PYTHON) ] || $(STACK) down
+
+test: setup ## Run every test, unit to acceptance: ARGS="-k admission".
+	@$(PYTHON) -m pytest tests $(ARGS)
+
+check: setup ## Lint, format, types, import contracts, drift of the contract, unit tests.
+	@$(PYTHON) -m ruff check $(CODE)
+	@$(PYTHON) -m ruff format --check $(CODE)
+	@$(PYTHON) -m mypy $(CODE)
+	@.venv/bin/lint-imports
+	@$(PYTHON) scripts/contract.py --check
+	@$(PYTHON) -m pytest tests/unit $(ARGS)
+
+bench: setup ## Run the benchmarks: all, or BENCH=area.figure.
+	@$(PYTHON) -m benchmarks $(BENCH)
+
+lock: setup ## Resolve the requirements and Kafka's jars again, and write their hashes.
+	@$(LOCK) requirements/uv.in -o requirements/uv.txt
+	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+	@$(LOCK) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+	@scripts/lock-kafka
+
+clean: ## Stop the stack and remove what it and the tests have written; .venv and Kafka stay.
+	@[ ! -x $(PYTHON) ] || $(STACK) clean
