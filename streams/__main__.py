@@ -12,7 +12,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from faust.types import TP
 
@@ -21,7 +21,9 @@ from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics, MetricsReporter
 from runtime.settings import InvalidSetting, Settings
+from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas import topics
+from schemas.errors import HeadraceError
 from streams.app import Dispatcher, bind, create_app
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
@@ -40,6 +42,7 @@ FLUSH_S: Final = 3.0
 
 async def run(settings: Settings, stack: ExitStack) -> int:
     """Serve until a signal or an error; the exit status. What is opened is closed by ``stack``."""
+    check_topics(settings.kafka)
     publisher = Publisher(settings.kafka, SERVICE)
     stack.callback(publisher.close, FLUSH_S)
     database = stack.enter_context(closing(Database(settings.database, SERVICE)))
@@ -76,14 +79,21 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     )
 
 
+def check_topics(bootstrap: str) -> None:
+    """Raise ServerUnreachable or TopicsMissing: Faust would tell either in many words, or wait for ever."""
+    missing = {difference.topic.name for difference in TopicAdmin(bootstrap).differences() if not difference.found}
+    if missing:
+        raise TopicsMissing(sorted(missing))
+
+
 def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> None:
     """Dispatch and serve metrics while the partition of each is this process' own."""
 
-    async def revoked(*_sender: object, **_options: object) -> None:
+    async def revoked(*_given: Any, **_options: Any) -> None:
         dispatch.pause()
 
-    async def assigned(_sender: object, *assignments: set[TP], **_options: object) -> None:
-        (partitions,) = assignments
+    async def assigned(*given: Any, **_options: Any) -> None:
+        partitions: set[TP] = given[1]
         owned = {tp.topic for tp in partitions}
         dispatching = " and dispatch" if topics.WORKERS.name in owned else ""
         log.info("I read %d partitions%s.", len(partitions), dispatching)
@@ -129,15 +139,18 @@ def main() -> int:
     """Exit status 0 after a signal, 1 after an error, 2 for a setting that is not valid."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     # They tell each step of each rebalance; what goes wrong is a warning or more.
-    for chatty in ("faust", "mode", "aiokafka", "streams.app", "streams.transport"):
+    for chatty in ("faust", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # A crash, which they log as well, once for each service that it passes, is logged at the end.
+    for crashing in ("mode", "streams.app", "streams.transport"):
+        logging.getLogger(crashing).setLevel(logging.CRITICAL)
     try:
         settings = Settings.from_env(os.environ)
-    except InvalidSetting as error:
-        log.error("%s", error)
-        return 2
-    with ExitStack() as stack:
-        return asyncio.run(run(settings, stack))
+        with ExitStack() as stack:
+            return asyncio.run(run(settings, stack))
+    except HeadraceError as error:
+        log.critical("%s", error)
+        return 2 if isinstance(error, InvalidSetting) else 1
 
 
 if __name__ == "__main__":
