@@ -120,16 +120,20 @@ class Engine:
     def _run(self) -> None:
         with torch.inference_mode():
             while self._receive():
-                self._sweep()
-                self._admit()
-                for lane in self._lanes.values():
-                    _step(lane)
-                ended = [row for lane in self._lanes.values() for row in lane.take_ended()]
-                self._lanes = {key: lane for key, lane in self._lanes.items() if lane.active or lane.waiting}
-                self._active = sum(lane.active for lane in self._lanes.values())
-                self._waiting = sum(len(lane.waiting) for lane in self._lanes.values())
-                self._deliver(ended)  # last: who has an answer sees its room free
+                self._turn()
         self._give_up()
+
+    def _turn(self) -> None:
+        """A step of every lane. Afterwards nothing here refers to a model without rows."""
+        self._sweep()
+        self._admit()
+        for lane in self._lanes.values():
+            _step(lane)
+        ended = [row for lane in self._lanes.values() for row in lane.take_ended()]
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.active or lane.waiting}
+        self._active = sum(lane.active for lane in self._lanes.values())
+        self._waiting = sum(len(lane.waiting) for lane in self._lanes.values())
+        self._deliver(ended)  # last: who has an answer sees its room free
 
     def _receive(self) -> bool:
         """Sort new rows into lanes; waits for one where there is nothing to do. False once closed."""

@@ -64,10 +64,11 @@ class Transcript:
         if self.stopped:
             return ""
         pending = self._held + fresh
-        found = [at for at in (pending.find(stop) for stop in self._stop) if at >= 0]
+        # The one that is complete first, wherever the tokens' borders are.
+        found = [(at + len(stop), at) for stop in self._stop if (at := pending.find(stop)) >= 0]
         self.stopped = bool(found)
         if found:
-            end = min(found)
+            _, end = min(found)
         elif final:
             end = len(pending)
         else:
