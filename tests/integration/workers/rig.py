@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from confluent_kafka import Message
 
@@ -146,7 +147,10 @@ class Tail:
             self.records += await asyncio.to_thread(self._consumer.consume, 500, 0.1)
         return self.records
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._consumer.close()
 
 
