@@ -67,7 +67,7 @@ def test_a_second_worker_gets_a_fresh_adapter_from_redis_alone(
 
 
 def test_no_value_in_redis_is_larger_than_a_mebibyte_and_all_of_them_expire(
-    tmp_path: Path, adapter: Path, worker: OpenWorker, client: Redis
+    adapter: Path, worker: OpenWorker, client: Redis
 ) -> None:
     worker("a").publish(adapter)
 
@@ -80,7 +80,7 @@ def test_no_value_in_redis_is_larger_than_a_mebibyte_and_all_of_them_expire(
 
 @pytest.mark.parametrize("harm", ["changed", "evicted", "manifest"])
 def test_a_chunk_that_is_damaged_or_gone_means_the_next_tier(
-    tmp_path: Path, adapter: Path, worker: OpenWorker, client: Redis, harm: str
+    adapter: Path, worker: OpenWorker, client: Redis, harm: str
 ) -> None:
     artifact = worker("a").publish(adapter)
     _harm(client, artifact, harm)
