@@ -27,7 +27,7 @@ def resampled_sums(values: Numbers, seed: int, check: Callable[[], None]) -> Num
     The same seed gives the same sums. ``check`` is called now and then and may raise.
     """
     examples = len(values)
-    resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // examples))
+    resamples = resamples_of(examples)
     rows = max(1, _CHUNK_DRAWS // examples)
     generator = np.random.default_rng(seed)
     sums = []
@@ -35,6 +35,11 @@ def resampled_sums(values: Numbers, seed: int, check: Callable[[], None]) -> Num
         check()
         sums.append(_counts(generator, min(rows, resamples - begin), examples) @ values)
     return np.concatenate(sums)
+
+
+def resamples_of(examples: int) -> int:
+    """How many resamples a dataset of this size gets."""
+    return min(RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // examples))
 
 
 def interval(mean: float, resampled: Numbers) -> Interval:

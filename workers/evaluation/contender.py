@@ -29,7 +29,7 @@ class Contender:
     async def answers(self, examples: Sequence[Example]) -> list[Answer]:
         """What the model writes, greedily, and its loss on the wanted answer: each where a metric needs it."""
         pairs = await asyncio.to_thread(self._encode, examples)
-        losses = await self._ctx.run(self._losses, pairs) if self._reads else [None] * len(pairs)
+        losses = await self._losses(pairs) if self._reads else [None] * len(pairs)
         texts = await gather([self._text(pair) for pair in pairs]) if self._writes else [None] * len(pairs)
         if not self._writes:
             self._tally.add(len(pairs))
@@ -48,11 +48,15 @@ class Contender:
         self._tally.add()
         return answer.text
 
-    def _losses(self, pairs: Sequence[Pair]) -> list[Loss]:
-        started_s = time.perf_counter()
-        try:
-            return completion_losses(self.model, pairs, self._ctx.check)
-        finally:
-            # The scored answers were given, not written: they count as prompt.
-            self._ctx.meter.prompt_tokens += sum(map(len, pairs))
-            self._ctx.meter.device_s += time.perf_counter() - started_s
+    async def _losses(self, pairs: Sequence[Pair]) -> list[Loss]:
+        losses, device_s = await self._ctx.run(_timed_losses, self.model, pairs, self._ctx)
+        # The scored answers were given, not written: they count as prompt.
+        self._ctx.meter.prompt_tokens += sum(map(len, pairs))
+        self._ctx.meter.device_s += device_s
+        return losses
+
+
+def _timed_losses(model: LoadedModel, pairs: Sequence[Pair], ctx: JobContext) -> tuple[list[Loss], float]:
+    started_s = time.perf_counter()
+    losses = completion_losses(model, pairs, ctx.check)
+    return losses, time.perf_counter() - started_s

@@ -1,0 +1,181 @@
+"""The evaluate handler on tiny random models that are loaded from disk."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from schemas.errors import DatasetInvalid, DatasetUnreachable, JobCancelled, ModelNotFound, Unsupported
+from schemas.events import CountProgress
+from schemas.requests import Dataset, EvaluateRequest, Gate, GenerateRequest, Message, Metric, Record
+from tests.tiny_models import VOCABULARY, save_tiny_model
+from tests.unit.workers.handling import Bench, open_bench
+from workers.context import JobContext
+from workers.evaluate import evaluate
+from workers.generate import generate
+
+EVERY_METRIC = (Metric.EXACT_MATCH, Metric.CHRF, Metric.PERPLEXITY)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with open_bench(tmp_path) as bench:
+        save_tiny_model(bench.models_dir / "tiny")
+        yield bench
+
+
+def records(count: int) -> tuple[Record, ...]:
+    return tuple(Record(prompt=f"question {number}", completion=f"answer {number}") for number in range(count))
+
+
+def answers_of(bench: Bench, count: int) -> tuple[Record, ...]:
+    """A dataset to which the model knows the answers: its own."""
+    prompts = tuple(record.prompt or "" for record in records(count))
+    request = GenerateRequest(model="tiny", prompts=prompts, max_tokens=8, temperature=0)
+    result, _ = bench.run(generate, request)
+    return tuple(Record(prompt=prompts[choice.prompt], completion=choice.text) for choice in result.choices)
+
+
+def outputs_of(uri: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in Path(urlparse(uri).path).read_text().splitlines()]
+
+
+def test_a_model_that_gives_the_wanted_answers_matches_all(bench: Bench) -> None:
+    known = answers_of(bench, 6)
+    request = EvaluateRequest(
+        model="tiny", dataset=Dataset(records=known), metrics=(Metric.EXACT_MATCH, Metric.CHRF), max_tokens=8
+    )
+    result, _ = bench.run(evaluate, request)
+    exact, chrf = result.scores
+    assert (exact.model.low, exact.model.mean, exact.model.high) == (1, 1, 1)
+    assert chrf.model.mean == pytest.approx(100)
+    assert (result.model, result.examples, result.baseline, result.gate) == ("tiny", 6, None, None)
+
+
+def test_a_random_model_is_as_perplexed_as_by_any_token(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(20)), metrics=(Metric.PERPLEXITY,))
+    result, ctx = bench.run(evaluate, request)
+    [score] = result.scores
+    assert score.model.mean == pytest.approx(VOCABULARY, rel=0.1)
+    assert ctx.meter.completion_tokens == 0  # nothing was written
+    assert ctx.meter.prompt_tokens > 0
+
+
+def test_a_model_is_compared_with_a_baseline_on_the_same_examples(bench: Bench) -> None:
+    save_tiny_model(bench.models_dir / "other", "gpt2")
+    known = answers_of(bench, 10)
+    request = EvaluateRequest(
+        model="tiny",
+        baseline="other",
+        dataset=Dataset(records=known),
+        metrics=EVERY_METRIC,
+        gate=Gate(metric=Metric.EXACT_MATCH, minimum=0.9, better_than_baseline=True),
+        max_tokens=8,
+    )
+    result, _ = bench.run(evaluate, request)
+    comparison = result.scores[0].comparison
+    assert comparison is not None
+    assert comparison.wins == 10
+    assert comparison.baseline.mean == 0
+    assert comparison.significant
+    assert result.gate is not None
+    assert result.gate.passed, result.gate.reason
+
+
+def test_the_outputs_hold_each_examples_answers_and_scores(bench: Bench) -> None:
+    save_tiny_model(bench.models_dir / "other", "gpt2")
+    request = EvaluateRequest(
+        model="tiny", baseline="other", dataset=Dataset(records=records(3)), metrics=EVERY_METRIC, max_tokens=5
+    )
+    result, _ = bench.run(evaluate, request)
+    lines = outputs_of(result.outputs_uri)
+    assert [line["line"] for line in lines] == [1, 2, 3]
+    assert lines[1]["expected"] == "answer 1"
+    outputs = lines[1]["outputs"]
+    assert isinstance(outputs, list)
+    assert [output["model"] for output in outputs] == ["tiny", "other"]
+    assert set(outputs[0]["scores"]) == {"exact_match", "chrf", "perplexity"}
+
+
+def test_the_same_request_gives_the_same_scores(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), metrics=(Metric.CHRF,), max_tokens=4)
+    first, _ = bench.run(evaluate, request)
+    assert bench.run(evaluate, request)[0] == first
+
+
+def test_a_dataset_larger_than_a_chunk_is_counted_to_its_end(bench: Bench) -> None:
+    lines = "\n".join(json.dumps({"prompt": f"q{number}", "completion": "a"}) for number in range(600))
+    (bench.data_dir / "many.jsonl").write_text(lines)
+    request = EvaluateRequest(model="tiny", dataset=Dataset(uri="many.jsonl"), max_tokens=1)
+    result, ctx = bench.run(evaluate, request)
+    counts = [event for event in bench.announced.events if isinstance(event, CountProgress)]
+    assert result.examples == 600
+    assert (counts[-1].done, counts[-1].total) == (600, 600)
+    assert ctx.meter.dataset_sha256 is not None
+    assert len(outputs_of(result.outputs_uri)) == 600
+
+
+def test_max_examples_takes_the_first_ones(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(9)), max_examples=2, max_tokens=1)
+    result, _ = bench.run(evaluate, request)
+    assert result.examples == 2
+    assert [line["expected"] for line in outputs_of(result.outputs_uri)] == ["answer 0", "answer 1"]
+
+
+def test_a_conversation_is_evaluated_by_its_last_message(bench: Bench) -> None:
+    talk = (Message(role="user", content="Hello"), Message(role="assistant", content="Good day"))
+    request = EvaluateRequest(
+        model="tiny", dataset=Dataset(records=(Record(messages=talk),)), metrics=EVERY_METRIC, max_tokens=3
+    )
+    result, _ = bench.run(evaluate, request)
+    assert outputs_of(result.outputs_uri)[0]["expected"] == "Good day"
+
+
+def test_an_example_beyond_the_window_is_named_by_its_line(bench: Bench) -> None:
+    long = (*records(2), Record(prompt="x" * 100, completion="y"))
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=long), max_tokens=40)
+    with pytest.raises(
+        DatasetInvalid, match=r"Line 3 .* 100 tokens.* max_tokens is 40; the window of model tiny is 128"
+    ):
+        bench.run(evaluate, request)
+
+
+def test_a_bad_line_is_found_before_anything_is_answered(bench: Bench) -> None:
+    lines = [json.dumps({"prompt": "q", "completion": "a"})] * 20
+    (bench.data_dir / "bad.jsonl").write_text("\n".join([*lines, "{"]))
+    with pytest.raises(DatasetInvalid, match="Line 21"):
+        bench.run(evaluate, EvaluateRequest(model="tiny", dataset=Dataset(uri="bad.jsonl")))
+    assert bench.announced.events == []
+
+
+def test_an_empty_dataset_is_refused(bench: Bench) -> None:
+    (bench.data_dir / "empty.jsonl").write_text("\n")
+    with pytest.raises(DatasetInvalid, match="no example"):
+        bench.run(evaluate, EvaluateRequest(model="tiny", dataset=Dataset(uri="empty.jsonl")))
+
+
+def test_a_missing_dataset_is_refused(bench: Bench) -> None:
+    with pytest.raises(DatasetUnreachable, match=r"absent\.jsonl"):
+        bench.run(evaluate, EvaluateRequest(model="tiny", dataset=Dataset(uri="absent.jsonl")))
+
+
+def test_a_missing_baseline_is_named(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", baseline="absent", dataset=Dataset(records=records(1)))
+    with pytest.raises(ModelNotFound, match="absent"):
+        bench.run(evaluate, request)
+
+
+def test_a_task_is_refused_by_its_name(bench: Bench) -> None:
+    with pytest.raises(Unsupported, match="hellaswag"):
+        bench.run(evaluate, EvaluateRequest(model="tiny", task="hellaswag"))
+
+
+def test_a_cancelled_evaluation_stops(bench: Bench) -> None:
+    def cancel(ctx: JobContext) -> None:
+        ctx.stop(JobCancelled("by its owner"))
+
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(4)))
+    with pytest.raises(JobCancelled):
+        bench.run(evaluate, request, cancel)

@@ -1,0 +1,112 @@
+"""The generate handler on a tiny random model that is loaded from disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from schemas.errors import JobCancelled, ModelNotFound, PromptTooLong
+from schemas.events import CountProgress, ProgressEvent, State, TextProgress
+from schemas.requests import GenerateRequest, Message
+from tests.tiny_models import WINDOW_TOKENS, save_tiny_model
+from tests.unit.workers.handling import Bench, open_bench
+from workers.context import JobContext
+from workers.generate import generate
+
+PROMPTS = ("one", "two and more", "drei", "quatre ou cinq", "6")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with open_bench(tmp_path) as bench:
+        save_tiny_model(bench.models_dir / "tiny")
+        yield bench
+
+
+def test_answers_are_ordered_by_prompt_then_by_index(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompts=PROMPTS, n=3, max_tokens=8, temperature=1.0, seed=4)
+    result, _ = bench.run(generate, request)
+    places = [(choice.prompt, choice.index) for choice in result.choices]
+    assert places == [(prompt, index) for prompt in range(5) for index in range(3)]
+    assert len({choice.text for choice in result.choices if choice.prompt == 0}) == 3
+
+
+def test_a_prompts_answer_is_the_same_alone_and_in_a_list(bench: Bench) -> None:
+    listed, _ = bench.run(generate, GenerateRequest(model="tiny", prompts=PROMPTS, max_tokens=8, seed=4))
+    for index, prompt in enumerate(PROMPTS):
+        alone, _ = bench.run(generate, GenerateRequest(model="tiny", prompt=prompt, max_tokens=8, seed=4))
+        assert alone.choices[0].text == listed.choices[index].text
+
+
+def test_a_conversation_is_answered(bench: Bench) -> None:
+    request = GenerateRequest(
+        model="tiny", messages=(Message(role="user", content="Hello"),), max_tokens=5, temperature=0
+    )
+    result, _ = bench.run(generate, request)
+    [choice] = result.choices
+    assert choice.tokens <= 5
+
+
+def test_the_meter_counts_each_prompt_once_and_every_new_token(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompt="12345", n=4, max_tokens=6, seed=1)
+    result, ctx = bench.run(generate, request)
+    assert ctx.meter.prompt_tokens == 5
+    assert ctx.meter.completion_tokens == sum(choice.tokens for choice in result.choices)
+    assert ctx.meter.device_s > 0
+    assert ctx.meter.load_s > 0
+    assert (ctx.meter.base, ctx.meter.adapter) == ("tiny", None)
+    assert bench.announced.states == [State.RUNNING]
+
+
+def test_a_streamed_answer_is_the_sum_of_its_pieces(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompts=PROMPTS[:2], n=2, max_tokens=60, stream=True, seed=1)
+    result, _ = bench.run(generate, request)
+    texts = {(choice.prompt, choice.index): "" for choice in result.choices}
+    for event in bench.announced.events:
+        if isinstance(event, TextProgress):
+            texts[event.prompt, event.index] += event.text
+    assert [texts[choice.prompt, choice.index] for choice in result.choices] == [
+        choice.text for choice in result.choices
+    ]
+
+
+def test_the_last_count_of_answers_is_all_of_them(bench: Bench) -> None:
+    bench.run(generate, GenerateRequest(model="tiny", prompts=PROMPTS, n=4, max_tokens=4))
+    counts = [event for event in bench.announced.events if isinstance(event, CountProgress)]
+    assert (counts[-1].done, counts[-1].total, counts[-1].unit) == (20, 20, "answers")
+
+
+def test_an_answer_fills_the_window_to_its_last_token(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompt="x" * 28, max_tokens=WINDOW_TOKENS - 28, temperature=0)
+    result, _ = bench.run(generate, request)
+    assert len(result.choices) == 1
+
+
+def test_a_prompt_beyond_the_window_is_refused_with_all_numbers(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompts=("fits", "x" * 100), max_tokens=WINDOW_TOKENS - 99)
+    with pytest.raises(PromptTooLong, match="100 tokens and max_tokens is 29; the model's window is 128"):
+        bench.run(generate, request)
+
+
+def test_a_missing_model_is_named(bench: Bench) -> None:
+    with pytest.raises(ModelNotFound, match="absent"):
+        bench.run(generate, GenerateRequest(model="absent", prompt="x"))
+
+
+def test_a_cancelled_request_stops_all_its_rows(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompts=PROMPTS, n=50, max_tokens=100, stream=True, seed=3)
+
+    def cancel_at_the_first_text(ctx: JobContext) -> None:
+        def listen(_: ProgressEvent) -> None:
+            bench.announced.listen = lambda _: None
+            # The context is locked while it announces, so another thread stops it, as in a worker.
+            Thread(target=ctx.stop, args=(JobCancelled("by its owner"),)).start()
+
+        bench.announced.listen = listen
+
+    with pytest.raises(JobCancelled):
+        bench.run(generate, request, cancel_at_the_first_text)
+    finished = [event for event in bench.announced.events if isinstance(event, CountProgress)]
+    assert not finished or finished[-1].done < finished[-1].total
+    bench.run(generate, GenerateRequest(model="tiny", prompt="next", max_tokens=2))
