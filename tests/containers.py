@@ -1,8 +1,11 @@
 """The same three servers as containers, for machines where a Docker engine answers."""
 
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import docker
 from docker.errors import DockerException
@@ -18,6 +21,7 @@ KAFKA_IMAGE = "apache/kafka:4.3.0"
 POSTGRES_IMAGE = "postgres:15"
 REDIS_IMAGE = "redis:7"
 
+USUAL_ADDRESS = "unix:///var/run/docker.sock"
 BROKER_PORT = 9092
 CONTROLLER_PORT = 9093
 ANSWER_WITHIN_S = 5
@@ -25,11 +29,26 @@ ANSWER_WITHIN_S = 5
 
 def engine_answers() -> bool:
     """Whether a Docker engine answers where the environment says, or at its usual socket."""
+    # Asked first because docker's client leaves its socket open where nobody listens.
+    if not somebody_listens(urlsplit(os.environ.get("DOCKER_HOST", USUAL_ADDRESS))):
+        return False
     try:
         with closing(docker.from_env(timeout=ANSWER_WITHIN_S)) as client:
             return bool(client.ping())
     except DockerException:
         return False
+
+
+def somebody_listens(address: SplitResult) -> bool:
+    """Whether a connection to a ``unix://`` or ``tcp://`` address is accepted."""
+    is_local = address.scheme == "unix"
+    with socket.socket(socket.AF_UNIX if is_local else socket.AF_INET) as connection:
+        connection.settimeout(ANSWER_WITHIN_S)
+        try:
+            connection.connect(address.path if is_local else (address.hostname, address.port))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

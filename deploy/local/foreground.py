@@ -6,7 +6,7 @@ import signal
 
 from deploy.local.process import run_to_end
 from deploy.local.service import Command, StackError
-from deploy.local.stack import Plan
+from deploy.local.stack import Plan, design
 from deploy.local.supervisor import Supervisor, sole_supervisor
 
 log = logging.getLogger("headrace.stack")
@@ -27,7 +27,7 @@ def run(plan: Plan, command: Command | None = None) -> int:
         StackError: a stack runs in this directory already.
     """
     with sole_supervisor(plan.paths.lock):
-        return asyncio.run(supervise(Supervisor(plan), command))
+        return asyncio.run(supervise(Supervisor(plan.paths, lambda: design(plan)), command))
 
 
 async def supervise(supervisor: Supervisor, command: Command | None) -> int:

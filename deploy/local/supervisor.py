@@ -9,16 +9,17 @@ import fcntl
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from deploy.local.orphans import adopt_orphans, kill_orphans
+from deploy.local.paths import StackPaths
 from deploy.local.process import RunningService, create, run_step
 from deploy.local.service import Service, StackError
-from deploy.local.stack import Plan, Stage, design
+from deploy.local.stack import Stack, Stage
 from deploy.local.state import Phase, ProcessIdentity, ServiceState, StackState, write_private
 
 log = logging.getLogger("headrace.stack")
@@ -43,9 +44,10 @@ def sole_supervisor(lock: Path) -> Iterator[None]:
 class Supervisor:
     """One run of a stack, from its first process to its last."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.paths = plan.paths
+    def __init__(self, paths: StackPaths, design: Callable[[], Stack]) -> None:
+        """``design`` is called when the folders are there; it chooses the ports."""
+        self.paths = paths
+        self.design = design
         self.environment: Mapping[str, str] = {}
         self.running: list[RunningService] = []
         self.watches: list[asyncio.Task[None]] = []
@@ -60,7 +62,7 @@ class Supervisor:
         """
         adopt_orphans()
         self.prepare_directory()
-        stack = design(self.plan)
+        stack = self.design()
         self.environment = stack.environment
         for stage in stack.stages:
             await self.start_stage(stage)
@@ -108,8 +110,8 @@ class Supervisor:
     async def watch(self, running: RunningService) -> None:
         """Wait for the process's end, and make it known."""
         await running.process.wait()
-        log.error("%s; it is not restarted; its log: %s", running.description_of_end(), running.log)
         self.report(Phase.DEGRADED if self.phase is Phase.READY else self.phase)
+        log.error("%s; it is not restarted; its log: %s", running.description_of_end(), running.log)
 
     def raise_for_the_dead(self) -> None:
         """Fail if a service ended after it was healthy but before the whole stack was."""
