@@ -14,7 +14,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vo
 
 
 class _Config(msgspec.Struct):
-    auto_map: msgspec.Raw | None = None
+    auto_map: object = None
 
 
 def check_directory(directory: Path) -> None:

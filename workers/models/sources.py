@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from runtime.artifacts import ArtifactStore
 from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable, shown
@@ -16,6 +22,8 @@ from workers.models.directory import check_directory, fingerprint, inside, weigh
 
 #: What every tuned model's id begins with.
 TUNED_PREFIX: Final = "ft:"
+#: Tuned models whose place is remembered, about a kilobyte each; beyond, it is asked for again.
+KNOWN_MODELS: Final = 10_000
 #: What a model needs; above all no pickles.
 HUB_FILES: Final = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
@@ -74,26 +82,36 @@ class Source:
 class HuggingFaceHub:
     """The Hugging Face hub: ``owner/name``, or ``owner/name@revision``."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, endpoint: str | None = None) -> None:
         self._cache_dir = cache_dir
+        self._endpoint = endpoint
+        #: Asked for once a process: a model in use does not change under its users.
+        self._fetched: dict[str, Path] = {}
 
     def fetch(self, model_id: str) -> Path | None:
-        """See ``Hub``. What is on disk already is not asked for again."""
+        """See ``Hub``. Files that are on disk and have not changed are not downloaded again."""
+        if model_id not in self._fetched:
+            directory = self._download(model_id)
+            if directory is None:
+                return None
+            self._fetched[model_id] = directory
+        return self._fetched[model_id]
+
+    def _download(self, model_id: str) -> Path | None:
         name, _, revision = model_id.partition("@")
-        download = partial(
-            snapshot_download, name, revision=revision or None, cache_dir=self._cache_dir,
-            allow_patterns=list(HUB_FILES),
-        )  # fmt: skip
         try:
-            return Path(download(local_files_only=True))
-        except LocalEntryNotFoundError:
-            pass
-        try:
-            return Path(download())
-        except RepositoryNotFoundError:
+            directory = snapshot_download(
+                name,
+                revision=revision or None,
+                cache_dir=self._cache_dir,
+                endpoint=self._endpoint,
+                allow_patterns=list(HUB_FILES),
+            )
+        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             return None
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise ModelUnavailable(f"The hub does not give {shown(model_id)} now: {error}") from error
+        return Path(directory)
 
 
 class Sources:
@@ -141,6 +159,8 @@ class Sources:
         if found is None:
             raise ModelNotFound(model_id, f"the tuned models of tenant {tenant!r}")
         with self._lock:
+            if len(self._known) >= KNOWN_MODELS:
+                self._known.clear()
             self._known[tenant, model_id] = found
         return found
 
@@ -155,8 +175,8 @@ class Sources:
                 if not inside(root, directory):
                     raise ModelRejected(f"Model {shown(model_id)} has files outside of its model root.")
                 return _weights(directory)
-        if self._hub and "/" in model_id and (directory_ := self._hub.fetch(model_id)):
-            return _weights(directory_)
+        if self._hub and "/" in model_id and (fetched := self._hub.fetch(model_id)):
+            return _weights(fetched)
         roots = ", ".join(map(str, self._roots))
         hub = "on the hub" if self._hub else "on the hub, which is off (HEADRACE_HUB=1 asks it)"
         raise ModelNotFound(model_id, f"{roots}, nor {hub}")
