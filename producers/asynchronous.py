@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -47,7 +47,7 @@ class AsyncHeadrace:
         except TimeoutError:
             raise ResultTimeout(job_id, timeout_s or 0.0) from None
 
-    async def watch(self, job_id: str, timeout_s: float | None = None) -> AsyncIterator[JobEvent]:
+    async def watch(self, job_id: str, timeout_s: float | None = None) -> AsyncGenerator[JobEvent, None]:
         """As ``Headrace.watch``; cancelling the task ends it."""
         stopped = threading.Event()
         events = self._client.watch(job_id, timeout_s, stopped=stopped)

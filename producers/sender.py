@@ -26,7 +26,9 @@ class Sender:
     def __init__(self, kafka: str, tenant: str) -> None:
         self._kafka = kafka
         self._tenant = tenant
-        self._publisher = Publisher(kafka, "client", LINGER_MS, ACKNOWLEDGE_MS)
+        # Not idempotent: the first event would wait half a second for a producer id, and the intake
+        # runs a request once however often its record is there.
+        self._publisher = Publisher(kafka, "client", LINGER_MS, ACKNOWLEDGE_MS, idempotent=False)
 
     def send(self, request: Request, kind: Kind, job_id: str, traceparent: str | None) -> Future[str]:
         """Send a request under this id, which is its key and its idempotency key: a copy of it is run once.

@@ -59,6 +59,8 @@ class Publisher:
         source: str,
         linger_ms: float = LINGER_MS,
         delivery_timeout_ms: int = DELIVERY_TIMEOUT_MS,
+        *,
+        idempotent: bool = True,
     ) -> None:
         self._bootstrap = bootstrap
         self._source = f"headrace/{source}"
@@ -66,7 +68,8 @@ class Publisher:
             {
                 "bootstrap.servers": bootstrap,
                 "client.id": source,
-                "enable.idempotence": True,
+                "enable.idempotence": idempotent,
+                "acks": "all",
                 # The Java clients' partitioner: every client finds a key in the same partition.
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",

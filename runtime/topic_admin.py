@@ -1,5 +1,6 @@
 """Create the topics that ``schemas/topics.py`` lists, and tell where existing ones differ from it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from schemas.topics import Topic
 
 #: Copies of each record; fewer where there are fewer brokers.
 REPLICAS: Final = 3
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 5.0
+POLL_S: Final = 0.05
 Answer = TypeVar("Answer")
 
 
@@ -74,7 +76,9 @@ class TopicAdmin:
         if not asked:
             return []
         answers = self._client.create_topics(asked, operation_timeout=self._timeout_s)
-        return [topic for topic in missing if self._created(topic, answers[topic.name])]
+        created = [topic for topic in missing if self._created(topic, answers[topic.name])]
+        self._await(created)
+        return created
 
     def differences(self, wanted: Sequence[Topic] = topics.ALL) -> list[Difference]:
         """Where the cluster is not as ``wanted`` says. More partitions than wanted are no difference.
@@ -117,6 +121,13 @@ class TopicAdmin:
             resources = [_resource(topic, _settings(topic)) for topic in altered.values()]
             for resource, done in self._client.incremental_alter_configs(resources).items():
                 self._settled(resource.name, done)
+        self._await(list({item.topic.name: item.topic for item in differences}.values()))
+
+    def _await(self, changed: Sequence[Topic]) -> None:
+        """Wait until a broker shows what the controller has written, for whoever asks it next."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while time.monotonic() < deadline_s and self.differences(changed):
+            time.sleep(POLL_S)
 
     def _metadata(self) -> tuple[int, Mapping[str, int]]:
         """The number of brokers, and of partitions by topic."""

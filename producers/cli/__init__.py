@@ -20,7 +20,21 @@ from schemas.errors import HeadraceError
 __all__ = ["main"]
 
 
+class Headrace(click.Group):
+    """The command with its verbs."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb. A reader of stdout that has enough, as ``head``, ends it, and that is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Here, as click would exit with 1. Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.OK
+
+
 @click.group(
+    cls=Headrace,
     commands=(submit, status, watch, results, topics, doctor, up, down),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 ok, 1 the job failed, 2 usage, 3 not found, 4 unreachable, 124 timed out, 130 interrupted.",
@@ -42,7 +56,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our stdout has enough; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
