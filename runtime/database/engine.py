@@ -22,7 +22,8 @@ class Database:
     """The connection pool of one process; ``url`` is a ``postgresql+psycopg2://`` one."""
 
     def __init__(self, url: str, application: str = "headrace") -> None:
-        self._address = make_url(url).render_as_string(hide_password=True)
+        #: Where it is, fit for messages: without the password.
+        self.address = make_url(url).render_as_string(hide_password=True)
         self.engine = create_engine(
             url,
             pool_size=POOL_SIZE,
@@ -50,11 +51,11 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
         except OperationalError as error:
-            raise ServerUnreachable("Postgres", self._address, str(error.orig).strip()) from error
+            raise ServerUnreachable("Postgres", self.address, str(error.orig).strip()) from error
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            raise ServerUnreachable("Postgres", self._address, str(error.orig).strip()) from error
+            raise ServerUnreachable("Postgres", self.address, str(error.orig).strip()) from error
 
     def close(self) -> None:
         """Close every idle connection; those in use close as they come back."""

@@ -19,14 +19,12 @@ PAGE_BYTES: Final = 16 * 1024 * 1024
 
 def examine_postgres(target: Target) -> list[Finding]:
     """Postgres, and if it is there, the revision of its tables."""
-    from sqlalchemy import make_url
-
     from runtime.database import Database
     from runtime.database.migrate import revisions
     from runtime.probes import postgres_version
 
     database = Database(target.settings.database, "headrace-doctor")
-    address = make_url(target.settings.database).render_as_string(hide_password=True)
+    address = database.address
     try:
         server = Finding("postgres", address, Health.OK, postgres_version(database))
         found, wanted = revisions(database)
