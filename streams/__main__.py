@@ -35,6 +35,8 @@ from streams.relay import Relay
 log = logging.getLogger("streams")
 
 SERVICE: Final = "dispatcher"
+HEARTBEATS: Final = TP(topics.WORKERS.name, 0)
+METRICS: Final = TP(topics.METRICS.name, 0)
 #: What a stop may take before the process leaves without it; supervisors wait for 10 s.
 STOP_S: Final = 5.0
 FLUSH_S: Final = 3.0
@@ -94,12 +96,11 @@ def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> No
 
     async def assigned(*given: Any, **_options: Any) -> None:
         partitions: set[TP] = given[1]
-        owned = {tp.topic for tp in partitions}
-        dispatching = " and dispatch" if topics.WORKERS.name in owned else ""
-        log.info("I read %d partitions%s.", len(partitions), dispatching)
-        if topics.METRICS.name not in owned:
+        dispatches = HEARTBEATS in partitions
+        log.info("I read %d partitions%s.", len(partitions), " and dispatch" if dispatches else "")
+        if METRICS not in partitions:
             bridge.clear()
-        dispatch.assign(owner=topics.WORKERS.name in owned)
+        dispatch.assign((await app.consumer.highwaters(HEARTBEATS))[HEARTBEATS] if dispatches else None)
 
     app.on_partitions_revoked.connect(revoked)
     app.on_partitions_assigned.connect(assigned)

@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 #: Workers send a heartbeat each second; one that missed this many gets no more jobs.
 SILENT_S: Final = 4.0
-#: A heartbeat that is read so late is history: the dispatcher was away. Clocks may differ by as much.
-STALE_S: Final = 10.0
 #: How often the database is asked for jobs that came by others: the reaper, or another dispatcher's intake.
 POLL_S: Final = 0.5
 #: Jobs that are read at such a time; the next ones of a lane come when it runs low, many at once.
@@ -55,6 +53,7 @@ class Dispatch:
         self._lease_s = lease_s
         self._scheduler = Scheduler()
         self._owner = False
+        self._heartbeats_from = 0
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         # Filled by the publisher's thread, emptied by the loop.
@@ -66,12 +65,18 @@ class Dispatch:
         """The partitions move: dispatch nothing until they are assigned."""
         self._owner = False
 
-    def assign(self, *, owner: bool) -> None:
-        """The partitions are assigned: dispatch, or forget everything, since another process does."""
-        self._owner = owner
-        if not owner:
+    def assign(self, heartbeats_from: int | None) -> None:
+        """The partitions are assigned: dispatch; or, where another process does (None), forget everything.
+
+        Heartbeats before offset ``heartbeats_from`` are history. Whoever sent them may be gone, and who
+        is not sends another within a second.
+        """
+        self._owner = heartbeats_from is not None
+        if heartbeats_from is None:
             self._scheduler = Scheduler()
             self.ready.set()
+        else:
+            self._heartbeats_from = heartbeats_from
         self._polled_s = 0.0
         self._wake.set()
 
@@ -102,13 +107,14 @@ class Dispatch:
         now_s = time.monotonic()
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
+        self._scheduler.release_lost(now_s - self._lease_s)
         if now_s - self._polled_s >= POLL_S:
             self._polled_s = now_s
             await self._poll(Kind, POLL_JOBS)
         while self._owner:
             self._take_deliveries()
             await self._poll([kind for kind in Kind if self._scheduler.wants_more(kind)], REFILL_JOBS)
-            assignments = self._scheduler.next_assignments(BATCH_JOBS)
+            assignments = self._scheduler.next_assignments(BATCH_JOBS, time.monotonic())
             if not assignments:
                 break
             await self._lease(assignments)
@@ -166,13 +172,13 @@ class Dispatch:
                 self._scheduler.release(assignment)
 
     def _heartbeat(self, record: Record) -> str:
+        if record.offset < self._heartbeats_from:
+            return "history"
         try:
             beat: Heartbeat = decode(Heartbeat, record.value or b"")
         except msgspec.DecodeError as error:
             log.warning("A heartbeat at offset %d is not readable: %s", record.offset, printable(str(error)))
             return "malformed"
-        if time.time() - record.timestamp / 1000 > STALE_S:
-            return "stale"
         return "taken" if self._scheduler.heartbeat(beat, time.monotonic()) else "outdated"
 
     def _show(self) -> None:

@@ -20,11 +20,12 @@ LANE_JOBS: Final = 5_000
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """A job for a worker, in one of whose slots it is counted from now on."""
+    """A job for a worker, in one of whose slots it is counted from ``at_s`` on."""
 
     job: QueuedJob
     worker_id: str
     partition: int
+    at_s: float
 
 
 class Scheduler:
@@ -67,7 +68,12 @@ class Scheduler:
         """Forget the workers that were not heard of since ``before_s``; their ids."""
         return self._forget(worker for worker in self._workers.values() if worker.seen_s < before_s)
 
-    def next_assignments(self, most: int) -> list[Assignment]:
+    def release_lost(self, before_s: float) -> None:
+        """Free the slots of what was assigned before ``before_s`` and never taken: its lease has run out."""
+        for worker in self._workers.values():
+            worker.release_lost(before_s)
+
+    def next_assignments(self, most: int, at_s: float) -> list[Assignment]:
         """Take out the next jobs that have a worker, at most ``most``."""
         assignments: list[Assignment] = []
         blocked: set[Kind] = set()
@@ -81,7 +87,7 @@ class Scheduler:
                 blocked.add(job.kind)
                 continue
             self._lanes[job.kind].pop()
-            assignments.append(worker.assign(job))
+            assignments.append(worker.assign(job, at_s))
         return assignments
 
     def sent(self, assignment: Assignment, offset: int) -> None:
@@ -174,8 +180,8 @@ class _Worker:
             self.release(assignment)
         return True
 
-    def assign(self, job: QueuedJob) -> Assignment:
-        assignment = Assignment(job, self.beat.worker_id, self.beat.partition)
+    def assign(self, job: QueuedJob, at_s: float) -> Assignment:
+        assignment = Assignment(job, self.beat.worker_id, self.beat.partition, at_s)
         self._sent[assignment] = None
         self._occupied[job.kind] += 1
         return assignment
@@ -193,6 +199,10 @@ class _Worker:
         if assignment in self._sent:
             del self._sent[assignment]
             self._occupied[assignment.job.kind] -= 1
+
+    def release_lost(self, before_s: float) -> None:
+        for assignment in [item for item in self._sent if item.at_s < before_s]:
+            self.release(assignment)
 
     def _taken(self, offset: int | None) -> bool:
         return offset is not None and offset < self.beat.position

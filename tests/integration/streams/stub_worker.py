@@ -1,0 +1,103 @@
+"""A worker that runs nothing: it keeps the protocol and answers each job at once, or never."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from confluent_kafka import Consumer
+
+from runtime.database import Database, outcomes, workers
+from runtime.database.outcomes import Settlement
+from runtime.kafka import Publisher, assigned_consumer
+from schemas import topics
+from schemas.codec import decode, new_traceparent
+from schemas.events import Heartbeat, Slots, WorkEvent
+from schemas.requests import GenerateRequest
+from schemas.results import Choice, GenerateResult, ResultEvent, Terminal
+from schemas.topics import Kind
+from tests.integration.streams.observing import end_of
+
+SLOTS = 32
+LEASE_S = 30.0
+
+
+class StubWorker:
+    """Holds a partition, sends heartbeats, and keeps the events that it was given."""
+
+    def __init__(self, kafka: str, database: Database, publisher: Publisher, name: str, *models: str) -> None:
+        self.name = name
+        self.events: list[WorkEvent] = []
+        #: The most jobs that it had and had not answered.
+        self.most_at_once = 0
+        self.answers = threading.Event()
+        self._database, self._publisher, self._models = database, publisher, models
+        with database.begin() as connection:
+            self.partition = workers.claim_partition(connection, name, socket.gethostname(), LEASE_S)
+        self._position = end_of(kafka, topics.WORK.name, self.partition)
+        self._consumer: Consumer = assigned_consumer(
+            kafka, topics.WORK.name, [self.partition], {self.partition: self._position}
+        )
+        self._held: list[WorkEvent] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name)
+
+    @contextmanager
+    def running(self) -> Iterator["StubWorker"]:
+        """Work until the end of the block, then go without a word, as a worker does that is killed."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stopped.set()
+            self._thread.join()
+            self._consumer.close()
+            with self._database.begin() as connection:
+                workers.release_partition(connection, self.partition, self.name)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            for message in self._consumer.consume(SLOTS, 0.1):
+                self._position = (message.offset() or 0) + 1
+                event: WorkEvent = decode(WorkEvent, message.value() or b"")
+                if event.lease.worker_id == self.name:
+                    self._held.append(event)
+                    self.events.append(event)
+            self.most_at_once = max(self.most_at_once, len(self._held))
+            if self.answers.is_set():
+                self._answer()
+            self._heartbeat()
+
+    def _answer(self) -> None:
+        settlements = [Settlement(event.lease, _result(event)) for event in self._held]
+        with self._database.begin() as connection:
+            outcomes.settle(connection, settlements)
+        self._held.clear()
+
+    def _heartbeat(self) -> None:
+        beat = Heartbeat(
+            worker_id=self.name,
+            host="test",
+            partition=self.partition,
+            position=self._position,
+            free=Slots(generate=SLOTS - len(self._held)),
+            models=self._models,
+        )
+        self._publisher.publish(
+            topics.WORKERS, beat, key=self.name, event_id=f"{self.name}/{self._position}", traceparent=new_traceparent()
+        )
+
+
+def _result(event: WorkEvent) -> ResultEvent:
+    request = event.job.request
+    assert isinstance(request, GenerateRequest)
+    return ResultEvent(
+        job_id=event.job.id,
+        tenant=event.job.tenant,
+        kind=Kind.GENERATE,
+        status=Terminal.SUCCEEDED,
+        attempt=event.job.attempt,
+        finished_at=datetime.now(UTC),
+        result=GenerateResult(choices=(Choice(0, 0, request.prompt or "", 1, "stop"),)),
+    )
