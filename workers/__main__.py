@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from typing import Final
 
@@ -76,4 +75,8 @@ async def _work(settings: Settings, servers: Servers, tools: Tools, handlers: Ha
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Everything is closed. Python's own teardown of torch would take seconds of the ten that
+    # supervisors give, and would wait for a trainer's thread that is still in its last step.
+    os._exit(status)

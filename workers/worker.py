@@ -109,7 +109,7 @@ class Worker:
                     task.cancel()
         except ExceptionGroup as group:
             # The first is the reason; the others are what it led to.
-            raise group.exceptions[0] from group
+            raise group.exceptions[0] from None
         finally:
             self._leases.abandon()
             await self._desk.clear()

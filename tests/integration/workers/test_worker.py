@@ -1,0 +1,162 @@
+"""How a worker comes, stays and goes."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import make_url, text
+
+from runtime.database import Database
+from runtime.monitoring import Metrics
+from schemas import topics
+from schemas.errors import LeaseLost, ServerUnreachable
+from schemas.requests import GenerateRequest
+from schemas.results import GenerateResult, Terminal
+from tests.integration.workers.gate import Gate
+from tests.integration.workers.observe import beats, ended, has, new_id, stored
+from tests.integration.workers.rig import ECHO, Rig, Tail, echo
+from workers.context import JobContext
+from workers.leases import PartitionLost
+
+
+@pytest.fixture
+def gate(migrated_url: str) -> Iterator[Gate]:
+    address = make_url(migrated_url)
+    with Gate(address.host or "127.0.0.1", address.port or 5432) as gate:
+        yield gate
+
+
+@pytest.fixture
+def gated(rig: Rig, gate: Gate, migrated_url: str) -> Iterator[Rig]:
+    """The rig with a worker that reaches Postgres through the gate."""
+    address = make_url(migrated_url).set(host="127.0.0.1", port=gate.port)
+    database = Database(address.render_as_string(hide_password=False))
+    yield replace(rig, servers=replace(rig.servers, database=database))
+    database.close()
+
+
+def test_a_worker_drains_says_goodbye_and_gives_its_partition_back(rig: Rig, kafka: str) -> None:
+    async def run() -> None:
+        with Tail(kafka, topics.WORKERS) as heartbeats:
+            async with rig.worker() as worker:
+                assert holder(rig, worker.partition) == worker.id
+            told = beats(
+                await heartbeats.until(lambda records: any(beat.leaving for beat in beats(records, worker.id))),
+                worker.id,
+            )
+        first, last = told[0], told[-1]
+        assert (first.draining, first.leaving, first.free.generate) == (False, False, rig.settings.generate_slots)
+        assert (last.draining, last.leaving, last.free.generate) == (True, True, 0)
+        assert holder(rig, worker.partition) is None
+
+    asyncio.run(run())
+
+
+def test_two_workers_read_partitions_of_their_own(rig: Rig) -> None:
+    ids = [new_id(), new_id()]
+    second = replace(rig, servers=replace(rig.servers, metrics=Metrics("worker")))
+
+    async def run() -> None:
+        async with rig.worker() as one, second.worker() as other:
+            assert one.partition != other.partition
+            rig.give(one, ids[0])
+            rig.give(other, ids[1])
+            await ended(rig, Terminal.SUCCEEDED)
+            await ended(second, Terminal.SUCCEEDED)
+
+    asyncio.run(run())
+    assert all(stored(rig, job_id) for job_id in ids)
+
+
+def test_a_worker_that_lost_its_partition_stops_its_jobs_and_fails(rig: Rig) -> None:
+    job_id = new_id()
+    computing = Computing()
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, generate=computing.generate)) as worker:
+            rig.give(worker, job_id)
+            assert await asyncio.to_thread(computing.begun.wait, 10)
+            with rig.servers.database.begin() as connection:
+                connection.execute(text("UPDATE workers SET worker_id = 'somebody-else'"))
+            assert await asyncio.to_thread(computing.lost.wait, 10)
+
+    with pytest.raises(PartitionLost, match="another worker may have it"):
+        asyncio.run(run())
+    assert stored(rig, job_id) is None
+    with rig.servers.database.begin() as connection:
+        connection.execute(text("DELETE FROM workers"))
+
+
+def test_an_outcome_waits_for_a_postgres_that_is_away(rig: Rig, gated: Rig, gate: Gate, kafka: str) -> None:
+    job_id = new_id()
+
+    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        gate.cut()
+        asyncio.get_running_loop().call_later(gated.settings.lease_s / 3, gate.mend)
+        return await echo(request, ctx)
+
+    async def run() -> None:
+        with Tail(kafka, topics.RESULTS) as results:
+            async with gated.worker(replace(ECHO, generate=generate)) as worker:
+                rig.give(worker, job_id)
+                await results.until(has(job_id))
+
+    asyncio.run(run())
+    assert stored(rig, job_id)
+
+
+def test_a_worker_stops_once_a_silent_postgres_may_have_given_its_partition_away(
+    rig: Rig, gated: Rig, gate: Gate
+) -> None:
+    job_id = new_id()
+    computing = Computing()
+
+    async def run() -> None:
+        async with gated.worker(replace(ECHO, generate=computing.generate)) as worker:
+            rig.give(worker, job_id)
+            assert await asyncio.to_thread(computing.begun.wait, 10)
+            gate.freeze()
+            assert await asyncio.to_thread(computing.lost.wait, 2 * gated.settings.lease_s)
+
+    with pytest.raises(PartitionLost, match="renewed no lease for 3 s"):
+        asyncio.run(run())
+
+
+def test_a_worker_that_cannot_reach_postgres_says_so(gated: Rig, gate: Gate) -> None:
+    gate.cut()
+
+    async def run() -> None:
+        async with gated.worker():
+            pass
+
+    with pytest.raises(ServerUnreachable, match="Postgres at"):
+        asyncio.run(run())
+
+
+class Computing:
+    """A handler that computes until it is stopped."""
+
+    def __init__(self) -> None:
+        self.begun, self.lost = threading.Event(), threading.Event()
+
+    async def generate(self, request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        """Never answers."""
+        await ctx.run(self._compute, ctx)
+        return await echo(request, ctx)
+
+    def _compute(self, ctx: JobContext) -> None:
+        self.begun.set()
+        try:
+            while not self.lost.wait(0.001):  # as long as one step
+                ctx.check()
+        except LeaseLost:
+            self.lost.set()
+            raise
+
+
+def holder(rig: Rig, partition: int) -> str | None:
+    with rig.servers.database.begin() as connection:
+        found = connection.execute(text("SELECT worker_id FROM workers WHERE partition = :p"), {"p": partition})
+        return found.scalar()

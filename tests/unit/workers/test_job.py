@@ -1,0 +1,179 @@
+"""What a job comes to, by what its handler does."""
+
+import asyncio
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.errors import DatasetInvalid, JobCancelled, JobExpired, LeaseLost, OutOfMemory
+from schemas.events import Lease
+from schemas.requests import Dataset as RequestDataset
+from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest, Job, Metric, Record, Request
+from schemas.results import (
+    Choice,
+    EvaluateResult,
+    FineTuneResult,
+    GenerateResult,
+    Interval,
+    ResultEvent,
+    Score,
+    Terminal,
+)
+from schemas.topics import Kind
+from tests.unit.workers.fakes import context, job, work
+from workers.context import JobContext
+from workers.job import Handlers, run_job
+
+ANSWER = GenerateResult(choices=(Choice(0, 0, "hello", 1, "stop"),))
+TUNED = FineTuneResult(
+    model="ft:none:tuned:01234567",
+    base="none",
+    method="lora",
+    artifact_uri="file:///store/abc",
+    artifact_sha256="a" * 64,
+    size_bytes=1,
+    steps=1,
+    examples=1,
+    train_loss=0.1,
+    train_s=0.1,
+)
+SCORED = EvaluateResult(
+    model="none",
+    examples=1,
+    scores=(Score(metric=Metric.EXACT_MATCH, model=Interval(1.0, 1.0, 1.0)),),
+    outputs_uri="file:///store/abc",
+)
+DATASET = RequestDataset(records=(Record(prompt="a", completion="b"),))
+
+
+@dataclass
+class FakeOutcomes:
+    """Keeps the ends of attempts; ``held`` is what it answers."""
+
+    held: bool = True
+    events: list[ResultEvent] = field(default_factory=list)
+
+    async def settle(self, _: Job, __: Lease, event: ResultEvent) -> bool:
+        """Keep the event."""
+        self.events.append(event)
+        return self.held
+
+
+async def generate(_: GenerateRequest, ctx: JobContext) -> GenerateResult:
+    ctx.meter.prompt_tokens, ctx.meter.completion_tokens = 5, 1
+    ctx.meter.device_s, ctx.meter.load_s = 0.25, 0.5
+    ctx.meter.base, ctx.meter.adapter, ctx.meter.dataset_sha256 = "none", "ft:none:x:01234567", "1" * 64
+    return ANSWER
+
+
+async def finetune(_: FineTuneRequest, __: JobContext) -> FineTuneResult:
+    return TUNED
+
+
+async def evaluate(_: EvaluateRequest, __: JobContext) -> EvaluateResult:
+    return SCORED
+
+
+HANDLERS = Handlers(generate, finetune, evaluate)
+
+
+def raising(error: BaseException) -> Handlers:
+    async def handler(_: GenerateRequest, __: JobContext) -> GenerateResult:
+        raise error
+
+    return Handlers(handler, finetune, evaluate)
+
+
+def run(of: Job, handlers: Handlers = HANDLERS, outcomes: FakeOutcomes | None = None) -> ResultEvent | None:
+    outcomes = outcomes or FakeOutcomes()
+    return asyncio.run(run_job(work(of), context(of), handlers, nullcontext(), outcomes))
+
+
+@pytest.mark.parametrize(
+    ("request_", "result", "kind"),
+    [
+        (GenerateRequest(model="none", prompt="hello"), ANSWER, Kind.GENERATE),
+        (FineTuneRequest(model="none", dataset=DATASET), TUNED, Kind.FINETUNE),
+        (EvaluateRequest(model="none", dataset=DATASET), SCORED, Kind.EVALUATE),
+    ],
+)
+def test_each_kind_goes_to_its_handler(request_: Request, result: object, kind: Kind) -> None:
+    event = run(job(request_))
+    assert event is not None
+    assert (event.status, event.result, event.kind) == (Terminal.SUCCEEDED, result, kind)
+
+
+def test_a_result_tells_what_it_used_how_long_it_took_and_what_it_was_made_from() -> None:
+    event = run(job())
+    assert event is not None
+    assert (event.usage.prompt_tokens, event.usage.completion_tokens, event.usage.gpu_s) == (5, 1, 0.25)
+    assert (event.timings.queued_s, event.timings.load_s) == (2.0, 0.5)
+    assert event.timings.dispatched_s >= 0
+    assert event.timings.run_s >= 0
+    assert event.lineage.request == "0" * 64
+    assert event.lineage.code
+    assert (event.lineage.base, event.lineage.adapter) == ("none", "ft:none:x:01234567")
+    assert event.lineage.dataset_sha256 == "1" * 64
+
+
+@pytest.mark.parametrize(("error", "retryable"), [(DatasetInvalid("empty"), False), (OutOfMemory("8 GB"), True)])
+def test_an_error_of_the_job_fails_it_with_its_code(error: DatasetInvalid | OutOfMemory, retryable: bool) -> None:
+    event = run(job(), raising(error))
+    assert event is not None
+    assert event.status is Terminal.FAILED
+    assert event.error is not None
+    assert (event.error.code, event.error.message, event.error.retryable) == (error.code, str(error), retryable)
+
+
+@pytest.mark.parametrize(
+    ("stop", "status"), [(JobCancelled("asked"), Terminal.CANCELLED), (JobExpired("late"), Terminal.EXPIRED)]
+)
+def test_a_stop_is_no_failure(stop: JobCancelled | JobExpired, status: Terminal) -> None:
+    event = run(job(), raising(stop))
+    assert event is not None
+    assert event.status is status
+    assert event.error is not None
+    assert event.error.code == stop.code
+
+
+def test_a_job_whose_deadline_has_passed_does_not_start() -> None:
+    event = run(job(deadline=datetime(2020, 1, 1, tzinfo=UTC)), raising(AssertionError("it started")))
+    assert event is not None
+    assert event.status is Terminal.EXPIRED
+
+
+def test_a_lost_lease_writes_nothing() -> None:
+    outcomes = FakeOutcomes()
+    assert run(job(), raising(LeaseLost("another has it")), outcomes) is None
+    assert outcomes.events == []
+
+
+def test_an_end_that_comes_after_the_lease_was_lost_is_none() -> None:
+    assert run(job(), HANDLERS, FakeOutcomes(held=False)) is None
+
+
+def test_a_bug_propagates_and_writes_nothing() -> None:
+    outcomes = FakeOutcomes()
+    with pytest.raises(ZeroDivisionError):
+        run(job(), raising(ZeroDivisionError()), outcomes)
+    assert outcomes.events == []
+
+
+def test_a_job_waits_for_its_slot_and_gives_it_back_before_its_end_is_stored() -> None:
+    slot = asyncio.Semaphore(1)
+    seen: list[bool] = []
+
+    class Watching(FakeOutcomes):
+        async def settle(self, of: Job, lease: Lease, event: ResultEvent) -> bool:
+            seen.append(slot.locked())
+            return await super().settle(of, lease, event)
+
+    async def handler(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        seen.append(slot.locked())
+        return await generate(request, ctx)
+
+    handlers = Handlers(handler, finetune, evaluate)
+    asyncio.run(run_job(work(job()), context(job()), handlers, slot, Watching()))
+    assert seen == [True, False]
