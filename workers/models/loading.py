@@ -180,9 +180,9 @@ def _load_tokenizer(directory: Path, embedding_rows: int) -> PreTrainedTokenizer
 
 def embedding_rows(module: PreTrainedModel) -> int:
     """How many tokens the model knows."""
-    embeddings = module.get_input_embeddings()
-    assert isinstance(embeddings, nn.Embedding)
-    return embeddings.num_embeddings
+    weight = module.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0]
 
 
 def _size_bytes(module: nn.Module) -> int:

@@ -1,0 +1,229 @@
+"""The fine-tune handler, from a request to a published model, and every way in which it fails."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import pytest
+import torch
+from msgspec import structs
+from safetensors.torch import load_file, save_file
+
+from runtime.artifacts import ArtifactStore
+from runtime.artifacts.remote import RemoteStore
+from runtime.monitoring import Metrics
+from schemas.errors import (
+    DatasetInvalid,
+    DatasetUnreachable,
+    JobCancelled,
+    JobError,
+    ModelNotFound,
+    TrainingDiverged,
+    Unsupported,
+)
+from schemas.events import ProgressEvent, State, TrainProgress
+from schemas.limits import MODEL_CHARS
+from schemas.requests import Dataset, FineTuneRequest, Hyperparameters, Job, Method, Record
+from schemas.results import FineTuneResult
+from tests.tiny_models import save_tiny_model
+from tests.unit.workers.tuning import SUMS
+from workers.context import JobContext, Meter, Tools
+from workers.datasets import Datasets
+from workers.engine import Engine
+from workers.finetune import finetune, tuned_id
+from workers.models import Models, Sources, TunedModel
+
+REQUEST = FineTuneRequest(
+    model="llama",
+    dataset=Dataset(uri="sums.jsonl"),
+    hyperparameters=Hyperparameters(max_steps=5, batch_size=16),
+    method=Method(rank=4),
+)
+
+
+@dataclass
+class Announcements:
+    """What watchers would see."""
+
+    events: list[ProgressEvent] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+
+    def progress(self, job: Job, event: ProgressEvent) -> None:
+        assert event.job_id == job.id
+        self.events.append(event)
+
+    def status(self, job: Job, state: State) -> None:
+        assert job.tenant == "anna"
+        self.states.append(state)
+
+
+class Workshop:
+    """A worker's tools but for the engine, and the tuned models that its jobs have made."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.made: dict[tuple[str, str], TunedModel] = {}
+        self.artifacts = ArtifactStore(
+            RemoteStore(f"file://{directory}/store"), directory / "cache", None, Metrics("test")
+        )
+        self.models = Models(Sources([directory], self, self.artifacts), torch.device("cpu"), 10**9)
+        self.trainer = ThreadPoolExecutor(1)
+        self.announced = Announcements()
+        # Fine-tuning does not decode.
+        engine = cast(Engine, None)
+        self.tools = Tools(self.models, engine, Datasets([directory]), self.artifacts, self.trainer)
+
+    def find(self, tenant: str, model_id: str) -> TunedModel | None:
+        return self.made.get((tenant, model_id))
+
+    def context(self, request: FineTuneRequest, job_id: str = "job-1") -> JobContext:
+        return JobContext(job_of(request, job_id), self.tools, self.announced)
+
+    def run(self, request: FineTuneRequest, job_id: str = "job-1") -> tuple[FineTuneResult, Meter]:
+        ctx = self.context(request, job_id)
+        result = asyncio.run(finetune(request, ctx))
+        self.made["anna", result.model] = TunedModel(
+            result.model, result.base, result.method, result.artifact_uri, result.artifact_sha256, result.size_bytes
+        )
+        return result, ctx.meter
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    save_tiny_model(tmp_path / "llama")
+    (tmp_path / "sums.jsonl").write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in SUMS))
+    workshop = Workshop(tmp_path)
+    yield workshop
+    workshop.models.close()
+    workshop.trainer.shutdown()
+
+
+def test_a_fine_tune_publishes_a_model_that_can_be_borrowed(workshop: Workshop) -> None:
+    result, meter = workshop.run(structs.replace(REQUEST, validation=Dataset(records=SUMS[:5])))
+
+    assert (result.base, result.method, result.steps, result.examples) == ("llama", "lora", 5, len(SUMS))
+    assert result.model == f"ft:llama:tuned:{result.model[-8:]}"
+    assert result.validation_loss is not None
+    assert 0 < result.validation_loss < 6
+    assert 0 < result.train_loss < 6
+
+    async def borrow() -> str:
+        async with workshop.models.borrow("anna", result.model, None, Meter()) as model:
+            return model.ref.id
+
+    assert asyncio.run(borrow()) == result.model
+    assert meter.train_tokens >= 5 * 16 * 5
+    assert min(meter.device_s, meter.load_s, result.train_s) > 0
+    assert (meter.base, meter.adapter) == ("llama", None)
+    assert len(meter.dataset_sha256 or "") == 64
+
+
+def test_a_fine_tune_tells_its_watchers_how_far_it_is(workshop: Workshop) -> None:
+    workshop.run(REQUEST)
+
+    assert workshop.announced.states == [State.LOADING, State.RUNNING]
+    steps = [event.step for event in workshop.announced.events if isinstance(event, TrainProgress)]
+    assert (steps[0], steps[-1]) == (1, 5)
+
+
+def test_a_repeated_attempt_gives_the_same_model(workshop: Workshop) -> None:
+    (first, _), (second, _) = workshop.run(REQUEST), workshop.run(REQUEST)
+
+    assert (first.model, first.artifact_sha256) == (second.model, second.artifact_sha256)
+    assert first.train_loss == second.train_loss
+
+
+@pytest.mark.parametrize("second", ["lora", "full"])
+def test_a_tuned_model_can_be_tuned_further(workshop: Workshop, second: str) -> None:
+    tuned, _ = workshop.run(REQUEST)
+    method = REQUEST.method if second == "lora" else Method("full")
+
+    further, meter = workshop.run(structs.replace(REQUEST, model=tuned.model, method=method), "job-2")
+    last, _ = workshop.run(structs.replace(REQUEST, model=further.model), "job-3")
+
+    assert further.base == ("llama" if second == "lora" else tuned.model)
+    assert last.base == ("llama" if second == "lora" else further.model)
+    assert last.model.startswith("ft:llama:tuned:")
+    assert meter.adapter == tuned.model
+
+
+def test_the_id_of_a_tuned_model_is_the_job_s_own() -> None:
+    job = job_of(REQUEST, "job-1")
+    ids = {
+        tuned_id(job, "base", "x"),
+        tuned_id(job_of(REQUEST, "job-2"), "base", "x"),
+        tuned_id(structs.replace(job, tenant="ben"), "base", "x"),
+    }
+
+    assert len(ids) == 3
+    assert tuned_id(structs.replace(job, attempt=2), "base", "x") in ids
+    assert tuned_id(job, "ft:owner/base:dates:12345678", "x").startswith("ft:owner/base:x:")
+    assert len(tuned_id(job, "b" * MODEL_CHARS, "x" * 40)) == MODEL_CHARS
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "reason"),
+    [
+        ({"model": "missing"}, ModelNotFound, "'missing' was not found"),
+        ({"model": "ft:llama:tuned:00000000"}, ModelNotFound, "tenant 'anna'"),
+        ({"dataset": Dataset(uri="missing.jsonl")}, DatasetUnreachable, "missing.jsonl"),
+        ({"dataset": Dataset(uri="../sums.jsonl")}, DatasetUnreachable, "no such file"),
+        ({"dataset": Dataset(uri="broken.jsonl")}, DatasetInvalid, "Line 2 of the dataset: it is not JSON"),
+        ({"dataset": Dataset(uri="empty.jsonl")}, DatasetInvalid, "no example"),
+        ({"validation": Dataset(uri="broken.jsonl")}, DatasetInvalid, "Line 2 of the dataset"),
+        ({"dataset": Dataset(records=(Record("x" * 200, "y"),))}, DatasetInvalid, "Line 1 .* 202 tokens"),
+        ({"hyperparameters": Hyperparameters(max_length=4_096)}, Unsupported, "max_length is 4,096"),
+        ({"method": Method(target_modules=("nothing",))}, Unsupported, "nothing"),
+        (
+            {
+                "hyperparameters": Hyperparameters(
+                    max_steps=200, batch_size=16, learning_rate=1, max_grad_norm=1_000, schedule="constant"
+                ),
+                "method": Method(rank=64, alpha=4_096),
+                "model": "hot",
+            },
+            TrainingDiverged,
+            "learning rate 1",
+        ),
+    ],
+)
+def test_what_can_t_be_done_fails_with_one_clear_error_and_the_next_job_runs(
+    workshop: Workshop, change: dict[str, object], error: type[JobError], reason: str
+) -> None:
+    (workshop.directory / "broken.jsonl").write_bytes(b'{"prompt": "a", "completion": "b"}\n{oops\n')
+    (workshop.directory / "empty.jsonl").touch()
+    _save_hot_model(workshop.directory / "hot")
+
+    with pytest.raises(error, match=reason):
+        workshop.run(structs.replace(REQUEST, **change))
+
+    assert workshop.run(REQUEST)[0].steps == 5
+
+
+def test_a_cancelled_fine_tune_publishes_nothing(workshop: Workshop) -> None:
+    ctx = workshop.context(REQUEST)
+    ctx.stop(JobCancelled("by the client"))
+
+    with pytest.raises(JobCancelled):
+        asyncio.run(finetune(REQUEST, ctx))
+
+    assert not (workshop.directory / "store").exists()
+
+
+def job_of(request: FineTuneRequest, job_id: str) -> Job:
+    """The request as the first attempt at a job of tenant ``anna``."""
+    now = datetime.now(UTC)
+    return Job(id=job_id, tenant="anna", request=request, submitted_at=now, queued_at=now, traceparent="")
+
+
+def _save_hot_model(directory: Path) -> None:
+    """A model whose weights are so large that its logits overflow."""
+    save_tiny_model(directory)
+    path = directory / "model.safetensors"
+    weights = {name: tensor * 1e30 for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
