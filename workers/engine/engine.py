@@ -118,10 +118,15 @@ class Engine:
         return future
 
     def _run(self) -> None:
-        with torch.inference_mode():
-            while self._receive():
-                self._turn()
-        self._give_up()
+        try:
+            with torch.inference_mode():
+                while self._receive():
+                    self._turn()
+        finally:
+            # Also after a bug in the engine itself: a job that waits for a dead thread would wait for ever.
+            with self._closing:
+                self._closed = True
+            self._give_up()
 
     def _turn(self) -> None:
         """A step of every lane. Afterwards nothing here refers to a model without rows."""
