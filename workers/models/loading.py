@@ -5,6 +5,8 @@ dtype of the whole process, so only one thread may build at a time (``Models.bui
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +24,15 @@ from transformers import (
 )
 
 from runtime.settings import Device, InvalidSetting
-from schemas.errors import HeadraceError, ModelRejected, OutOfMemory, shown
+from schemas.errors import HeadraceError, ModelRejected, shown
 from workers.models.directory import check_directory
 from workers.models.loaded import LoadedModel, ModelRef
+from workers.models.room import is_out_of_memory, room_for
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
+#: What to do about a model for which there is no room.
+ADVICE: Final = "Ask for a smaller one, or give its worker more memory."
 #: The window of a model that states none (a recurrent one, say).
 UNSTATED_WINDOW_TOKENS: Final = 8_192
 #: What configurations call the longest sequence.
@@ -60,7 +65,8 @@ def load_base(model_id: str, key: str, directory: Path, device: torch.device) ->
     """
     check_directory(directory)
     module = load_module(directory, serving_dtype(device)).requires_grad_(False)
-    nn.Module.to(module, device)
+    with room_for(f"model {model_id}", ADVICE):
+        nn.Module.to(module, device)
     tokenizer = _load_tokenizer(directory, embedding_rows(module))
     return LoadedModel(
         ref=ModelRef(model_id),
@@ -101,15 +107,11 @@ def load_module(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
         ModelRejected: the files are not a causal language model's, or are damaged (final).
         OutOfMemory: there is no room (retryable).
     """
-    try:
+    with _foreign(f"Model {directory.name}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemory(f"There is no room for model {directory.name}: {error}") from error
-    except Exception as error:  # foreign files: transformers and safetensors raise what they like
-        raise ModelRejected(f"Model {directory.name} can't be loaded: {error}") from error
     module, report = loaded
     lacking = [*report["missing_keys"], *report["mismatched_keys"], *report["error_msgs"]]
     if lacking:
@@ -125,7 +127,7 @@ def load_adapter(base: PreTrainedModel, adapter_dir: Path, *, trainable: bool = 
     Raises:
         ModelRejected: the adapter is damaged, of another method than LoRA, or does not fit the base (final).
     """
-    try:
+    with _foreign("The adapter"):
         config = LoraConfig.from_pretrained(str(adapter_dir), local_files_only=True)
         if not isinstance(config, LoraConfig):
             raise ModelRejected(f"The adapter's method is {type(config).__name__}; LoRA alone is supported.")
@@ -136,10 +138,6 @@ def load_adapter(base: PreTrainedModel, adapter_dir: Path, *, trainable: bool = 
         if differing := expected.keys() ^ weights.keys():
             raise ModelRejected(f"The adapter's weights don't fit the model: {shown(sorted(differing))}")
         set_peft_model_state_dict(view, weights, low_cpu_mem_usage=True)
-    except HeadraceError:
-        raise
-    except Exception as error:  # foreign files: peft and safetensors raise what they like
-        raise ModelRejected(f"The adapter can't be loaded: {error}") from error
     return view if trainable else view.eval()
 
 
@@ -155,14 +153,24 @@ def share(module: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(module, memo)
 
 
+@contextmanager
+def _foreign(what: str) -> Iterator[None]:
+    """Around the reading of foreign files: transformers, peft and safetensors raise what they like."""
+    with room_for(what, ADVICE):
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, HeadraceError) or is_out_of_memory(error):
+                raise
+            raise ModelRejected(f"{what} can't be loaded: {error}") from error
+
+
 def _load_tokenizer(directory: Path, embedding_rows: int) -> PreTrainedTokenizerBase:
-    try:
+    with _foreign(f"The tokenizer of model {directory.name}"):
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         if len(tokenizer) > embedding_rows and (directory / "tokenizer.json").exists():
             # A class may add special tokens of its own (Qwen2's does); the file has what the model knows.
             tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # foreign files: see load_module
-        raise ModelRejected(f"The tokenizer of model {directory.name} can't be loaded: {error}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     if not tokenizer.is_fast:
         raise ModelRejected(f"Model {directory.name} has no fast tokenizer. Save it with a tokenizer.json.")

@@ -111,6 +111,8 @@ def _batch(rows: Sequence[Sequence[Sample]], *, positions: bool) -> Batch:
             sources.append(np.arange(first, first + sample.trained_tokens))
             targets.append(sample.ids[sample.prompt_tokens :])
             start = end
+        # Padding repeats a token of the row: an id of its own would be taken for padding that lacks a mask.
+        input_ids[index, start:] = row[0].ids[0]
     return Batch(
         torch.from_numpy(input_ids),
         torch.from_numpy(position_ids) if positions else None,

@@ -7,16 +7,16 @@ repeat. On one CPU, the same request gives the same weights bit for bit.
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its name everywhere
 
-from schemas.errors import OutOfMemory, TrainingDiverged
+from schemas.errors import TrainingDiverged
 from workers.context import TrainStep
+from workers.models.room import room_for
 from workers.training.batches import Batch, packed, padded
 from workers.training.packing import keeps_samples_apart
 from workers.training.plan import Plan
@@ -25,6 +25,8 @@ from workers.training.weights import Tuned
 
 #: At most two reports a second: each one waits for the device.
 REPORT_EVERY_S: Final = 0.5
+#: What to do about a run for which there is no room.
+ADVICE: Final = "Lower max_length or batch_size."
 #: The part of a run, from its end, over which the result's loss is taken.
 LOSS_PART: Final = 10
 
@@ -71,7 +73,7 @@ class TrainingRun:
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
-        with _memory():
+        with room_for("the training", ADVICE):
             self._batches = packed if plan.packing and keeps_samples_apart(self._module) else padded
         #: Summed loss, trained tokens and gradient norm of each step that was not looked at yet.
         self._unread: list[tuple[torch.Tensor, int, torch.Tensor]] = []
@@ -86,7 +88,7 @@ class TrainingRun:
         """
         started_s = reported_s = time.perf_counter()
         steps = self.plan.steps
-        with _memory():
+        with room_for("the training", ADVICE):
             while self.reached.step < steps:
                 self._step(watcher)
                 now_s = time.perf_counter()
@@ -100,7 +102,7 @@ class TrainingRun:
     def mean_loss(self, samples: Sequence[Sample], watcher: Watcher) -> float:
         """The mean loss per trained token of other samples, with the weights as they are now."""
         total = torch.zeros((), device=self._module.device)
-        with _memory(), torch.no_grad():
+        with room_for("the validation", ADVICE), torch.no_grad():
             for first in range(0, len(samples), self.plan.batch_size):
                 watcher.check()
                 for batch in self._batches(samples[first : first + self.plan.batch_size]):
@@ -155,21 +157,3 @@ class TrainingRun:
             tokens_per_s=self.reached.tokens / run_s,
             remaining_s=run_s / step * (self.plan.steps - step),
         )
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    """Turns torch's ways to say that memory is out into ours."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(error) from error
-    except RuntimeError as error:
-        # What the CPU's allocator raises has no type of its own.
-        if "DefaultCPUAllocator" not in str(error):
-            raise
-        raise _out_of_memory(error) from error
-
-
-def _out_of_memory(error: Exception) -> OutOfMemory:
-    return OutOfMemory(f"Training needs more memory than there is: {error}. Lower max_length or batch_size.")

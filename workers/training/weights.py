@@ -20,6 +20,7 @@ from schemas.errors import Unsupported, shown
 from schemas.requests import Method
 from workers.models import LoadedModel
 from workers.models.loading import ADAPTER_WEIGHTS, load_adapter, load_module, share
+from workers.models.room import room_for
 
 #: What a tokenizer's files begin with; they are copied, so that a tuned model reads text as its base does.
 TOKENIZER_FILES: Final = (
@@ -73,8 +74,9 @@ def _whole(model: LoadedModel) -> PreTrainedModel:
         assert isinstance(merged, PreTrainedModel)
         module = merged
     # Copied off the mapped file: in-place updates belong to this run alone.
-    for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.to(model.device, copy=True)
+    with room_for(f"a copy of model {model.ref.id}", "Tune an adapter instead (method lora)."):
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.to(model.device, copy=True)
     return module.requires_grad_(True)
 
 
