@@ -1,12 +1,13 @@
 """What a client has to know of its Kafka cluster: whether it is there, its topics, and where to begin to read."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from producers.errors import ClientClosed
 from producers.partitions import partition_of
@@ -14,9 +15,14 @@ from runtime.topic_admin import TopicsMissing
 from schemas.errors import ServerUnreachable
 from schemas.topics import CONTROL, PROGRESS, REQUESTS, RESULTS, STATUS, Topic
 
+Answer = TypeVar("Answer")
+
 TIMEOUT_S: Final = 5.0
 #: How far the clocks of clients, workers and brokers may be apart.
 CLOCK_SKEW: Final = timedelta(minutes=10)
+RETRY_S: Final = 0.1
+#: A partition is getting its leader: it was created a moment ago, or a broker was lost.
+_PASSING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 NEEDED: Final = (*REQUESTS.values(), CONTROL, PROGRESS, STATUS, RESULTS)
 
 
@@ -62,8 +68,7 @@ class Cluster:
         # The end as a number, and asked first: "the end" in words would skip what is written until it is resolved.
         end = self.ends(topic, [partition])[partition]
         asked = TopicPartition(topic.name, partition, int((since - CLOCK_SKEW).timestamp() * 1_000))
-        with self._asking() as client:
-            (found,) = client.offsets_for_times([asked], timeout=TIMEOUT_S)
+        (found,) = self._ask(lambda client: client.offsets_for_times([asked], timeout=TIMEOUT_S))
         return TopicPartition(topic.name, partition, found.offset if found.offset >= 0 else end)
 
     def partition(self, topic: Topic, key: str) -> int:
@@ -72,11 +77,8 @@ class Cluster:
 
     def ends(self, topic: Topic, partitions: Sequence[int]) -> dict[int, int]:
         """The offset that the next record of each partition will have."""
-        with self._asking() as client:
-            return {
-                number: client.get_watermark_offsets(TopicPartition(topic.name, number), TIMEOUT_S)[1]
-                for number in partitions
-            }
+        places = {number: TopicPartition(topic.name, number) for number in partitions}
+        return {number: self._ask(partial(_end, place)) for number, place in places.items()}
 
     def _count_partitions(self) -> dict[str, int]:
         there = self._metadata()
@@ -86,16 +88,22 @@ class Cluster:
         return {topic.name: there[topic.name] for topic in NEEDED}
 
     def _metadata(self) -> dict[str, int]:
-        with self._asking() as client:
-            found = client.list_topics(timeout=TIMEOUT_S).topics
+        found = self._ask(lambda client: client.list_topics(timeout=TIMEOUT_S).topics)
         return {name: len(topic.partitions) for name, topic in found.items()}
 
-    @contextmanager
-    def _asking(self) -> Iterator[Consumer]:
-        with self._lock:
-            if self._closed:
-                raise ClientClosed
-            try:
-                yield self._client
-            except KafkaException as error:
-                raise ServerUnreachable("Kafka", self.bootstrap, error.args[0].str()) from error
+    def _ask(self, question: Callable[[Consumer], Answer]) -> Answer:
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise ClientClosed
+                try:
+                    return question(self._client)
+                except KafkaException as error:
+                    if error.args[0].code() not in _PASSING or time.monotonic() > deadline_s:
+                        raise ServerUnreachable("Kafka", self.bootstrap, error.args[0].str()) from error
+            time.sleep(RETRY_S)
+
+
+def _end(place: TopicPartition, client: Consumer) -> int:
+    return client.get_watermark_offsets(place, TIMEOUT_S)[1]

@@ -1,5 +1,6 @@
 """What the demo shows: bars that move on a terminal, lines elsewhere, tables."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Without a terminal a table may be as wide as it needs.
 PLAIN_WIDTH: Final = 160
+LINE_EVERY_S: Final = 3.0
 
 
 class Screen:
@@ -43,7 +45,7 @@ class Screen:
     def progress(self) -> Iterator[Callable[[JobEvent], None]]:
         """Show a job's events while the block runs, as the function that it gets is called with them."""
         if not self._console.is_terminal:
-            yield lambda event: self.say(line_of(event))
+            yield self._lines()
             return
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
         with Progress(*columns, console=self._console, transient=True) as bar:
@@ -62,6 +64,20 @@ class Screen:
                         bar.console.print(Text(line_of(event)))
 
             yield show
+
+    def _lines(self) -> Callable[[JobEvent], None]:
+        """Write each state, and progress now and then: a log needs no more."""
+        due_s = 0.0
+
+        def show(event: JobEvent) -> None:
+            nonlocal due_s
+            if isinstance(event, TrainProgress | CountProgress):
+                if time.monotonic() < due_s:
+                    return
+                due_s = time.monotonic() + LINE_EVERY_S
+            self.say(line_of(event))
+
+        return show
 
     def answers(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         """Show prompts with both models' answers: language, prompt, base, tuned."""

@@ -1,0 +1,143 @@
+"""The doctor, with patients whose illness is known."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from producers.cli import main
+from producers.cli.exits import Exit
+from runtime.database import Database
+from runtime.database.migrate import upgrade
+from runtime.kafka import Publisher
+from runtime.kafka_version import kafka_version
+from schemas.codec import new_traceparent
+from schemas.errors import ServerUnreachable
+from schemas.events import Heartbeat, Slots
+from schemas.topics import WORKERS
+from tests.servers import fresh_database
+
+Examined = Mapping[str, Mapping[str, str]]
+
+
+@pytest.fixture
+def env(
+    topics_created: str, stack_env: Mapping[str, str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> pytest.MonkeyPatch:
+    """The environment of a stack whose processes do not run."""
+    monkeypatch.setenv("HEADRACE_KAFKA", topics_created)
+    monkeypatch.setenv("HEADRACE_REDIS", stack_env["HEADRACE_REDIS"])
+    monkeypatch.setenv("HEADRACE_DATABASE", database_url)
+    monkeypatch.setenv("HEADRACE_METRICS", "http://127.0.0.1:1")
+    return monkeypatch
+
+
+def examine(capsys: pytest.CaptureFixture[str]) -> tuple[int, Examined]:
+    capsys.readouterr()
+    status = main(["doctor", "-o", "json"])
+    return status, {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+
+
+class Page(BaseHTTPRequestHandler):
+    """A metrics page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"headrace_jobs_total 1\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def metrics_page() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def beat(kafka: str, worker_id: str, *, leaving: bool = False) -> None:
+    publisher = Publisher(kafka, "stub", linger_ms=0)
+    heartbeat = Heartbeat(
+        worker_id=worker_id, host="h", partition=0, position=0, free=Slots(), version="0.1.0", leaving=leaving
+    )
+    publisher.publish(WORKERS, heartbeat, key=worker_id, event_id=worker_id, traceparent=new_traceparent(), partition=0)
+    publisher.publish_raw(WORKERS.name, b"x", b"no heartbeat", [], partition=0)
+    publisher.close()
+
+
+def test_a_whole_stack_is_well(
+    env: pytest.MonkeyPatch,
+    topics_created: str,
+    database_url: str,
+    metrics_page: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    env.setenv("HEADRACE_METRICS", metrics_page)
+    database = Database(database_url)
+    upgrade(database)
+    database.close()
+    beat(topics_created, "worker-a")
+    beat(topics_created, "worker-b")
+    beat(topics_created, "worker-b", leaving=True)
+    status, found = examine(capsys)
+
+    assert {item["health"] for item in found.values()} == {"ok"}, found
+    assert status == Exit.OK
+    assert list(found) == ["kafka", "topics", "workers", "redis", "postgres", "schema", "dispatcher"]
+    assert found["kafka"]["version"].startswith("4.")
+    assert found["redis"]["version"].split(".")[0].isdigit()
+    assert found["postgres"]["version"].split(".")[0].isdigit()
+    assert "worker-a (cpu)" in found["workers"]["address"]
+    assert "worker-b" not in found["workers"]["address"]
+
+
+def test_tables_that_are_missing_are_told_with_the_line_that_makes_them(
+    env: pytest.MonkeyPatch, stack_env: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fresh_database(stack_env["HEADRACE_DATABASE"]) as empty:
+        env.setenv("HEADRACE_DATABASE", empty)
+        _, found = examine(capsys)
+
+    assert found["schema"]["health"] == "wrong"
+    assert found["schema"]["repair"] == "python -m runtime.database upgrade"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("HEADRACE_REDIS", "redis://:secret@127.0.0.1:1/0", "redis"),
+        ("HEADRACE_DATABASE", "postgresql+psycopg2://me:secret@127.0.0.1:1/none", "postgres"),
+        ("HEADRACE_KAFKA", "127.0.0.1:1", "kafka"),
+        ("HEADRACE_METRICS", "http://127.0.0.1:1", "dispatcher"),
+    ],
+)
+def test_each_server_that_is_away_is_told_alone_with_the_line_that_mends_it(
+    env: pytest.MonkeyPatch, variable: str, value: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env.setenv(variable, value)
+    assert main(["doctor"]) == Exit.UNREACHABLE
+    captured = capsys.readouterr()
+
+    row = next(line for line in captured.out.splitlines() if line.startswith(name))
+    assert row.split()[1] == "unreachable"
+    assert "mend it: " in captured.err
+    assert "secret" not in captured.out + captured.err
+
+
+def test_a_kafka_is_told_by_its_release(kafka: str) -> None:
+    assert kafka_version(kafka, 5.0).startswith("4.")
+
+
+def test_a_server_that_is_no_kafka_has_no_release(metrics_page: str) -> None:
+    with pytest.raises(ServerUnreachable):
+        kafka_version(metrics_page.removeprefix("http://"), 0.5)
+    with pytest.raises(ServerUnreachable):
+        kafka_version("nonsense", 1.0)
