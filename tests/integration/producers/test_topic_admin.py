@@ -4,7 +4,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    ResourceType,
+)
 
 from runtime.topic_admin import Difference, TopicAdmin, TopicRefused
 from schemas.errors import ServerUnreachable
@@ -27,11 +34,6 @@ def plan(names: Sequence[str]) -> list[Topic]:
     return [Topic(names[0], "any", 3, 60_000), Topic(names[1], "any", 1, None, log_append_time=True)]
 
 
-def create(kafka: str, topic: NewTopic) -> None:
-    client = AdminClient({"bootstrap.servers": kafka})
-    client.create_topics([topic])[topic.topic].result(10)
-
-
 def test_missing_topics_are_created_as_planned_and_only_once(kafka: str, names: list[str]) -> None:
     admin, wanted = TopicAdmin(kafka), plan(names)
 
@@ -42,8 +44,8 @@ def test_missing_topics_are_created_as_planned_and_only_once(kafka: str, names: 
 
 
 def test_every_setting_that_differs_is_named_and_mended(kafka: str, names: list[str]) -> None:
-    create(kafka, NewTopic(names[0], 1, 1, config={"retention.ms": "1000", "max.message.bytes": "2000"}))
     admin, wanted = TopicAdmin(kafka), plan(names)
+    admin.create_missing([Topic(names[0], "any", 1, 1_000, max_message_bytes=2_000)])
     differences = admin.differences(wanted)
 
     assert differences == [
@@ -57,12 +59,15 @@ def test_every_setting_that_differs_is_named_and_mended(kafka: str, names: list[
 
 
 def test_mending_leaves_settings_alone_that_the_contract_does_not_name(kafka: str, names: list[str]) -> None:
-    create(kafka, NewTopic(names[0], 3, 1, config={"retention.ms": "1000", "segment.ms": "123456"}))
     admin, wanted = TopicAdmin(kafka), plan(names)[:1]
+    admin.create_missing([Topic(names[0], "any", 3, 1_000)])
+    setting = ConfigEntry("segment.ms", "123456", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, names[0], incremental_configs=[setting])
+    client = AdminClient({"bootstrap.servers": kafka})
+    client.incremental_alter_configs([resource])[resource].result(10)
     admin.mend(admin.differences(wanted))
 
-    kept = Topic(names[0], "any", 3, 60_000)
-    assert admin.differences([kept]) == []
+    assert admin.differences(wanted) == []
     assert config_of(kafka, names[0])["segment.ms"].value == "123456"
 
 
