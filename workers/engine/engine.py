@@ -5,10 +5,9 @@ import logging
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, Self
@@ -49,8 +48,8 @@ class Engine:
         self._closing = Lock()
         self._closed = False
         self._swept_at_s = 0.0
-        self._numbers = count()
-        self._active = self._waiting = 0  # as of the last step
+        self._submitted = self._ended = 0
+        self._active = 0  # as of the last step
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -81,12 +80,12 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Rows that wait for room."""
-        return self._waiting + self._inbox.qsize()
+        return max(0, self._submitted - self._ended - self._active)
 
     @property
     def free_rows(self) -> int:
         """Rows that could be decoded at once in one lane besides those that are there or wait."""
-        return max(0, self._max_rows - self.active - self.waiting)
+        return max(0, self._max_rows - (self._submitted - self._ended))
 
     def submit(
         self,
@@ -110,11 +109,12 @@ class Engine:
         if not prompt_ids:
             raise ValueError("A prompt has at least one token; an empty one has nothing to continue")
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        row = Row(next(self._numbers), model, tuple(prompt_ids), sampling, check, on_text, future)
+        ids = tuple(prompt_ids)
         with self._closing:
             if self._closed:
                 raise EngineClosed("The engine is closed: the worker is leaving")
-            self._inbox.put(row)
+            self._submitted += 1
+            self._inbox.put(Row(self._submitted, model, ids, sampling, check, on_text, future))
         return future
 
     def _run(self) -> None:
@@ -137,7 +137,6 @@ class Engine:
         ended = [row for lane in self._lanes.values() for row in lane.take_ended()]
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.active or lane.waiting}
         self._active = sum(lane.active for lane in self._lanes.values())
-        self._waiting = sum(len(lane.waiting) for lane in self._lanes.values())
         self._deliver(ended)  # last: who has an answer sees its room free
 
     def _receive(self) -> bool:
@@ -184,8 +183,9 @@ class Engine:
                 prompt_tokens += len(row.prompt_ids)
                 reserved = wanted
 
-    def _deliver(self, ended: Iterable[Ended]) -> None:
+    def _deliver(self, ended: Sequence[Ended]) -> None:
         """Hand rows to those who wait for them: one call into each event loop for all of a step."""
+        self._ended += len(ended)
         by_loop: dict[asyncio.AbstractEventLoop, list[Ended]] = defaultdict(list)
         for row, outcome in ended:
             by_loop[row.future.get_loop()].append((row, outcome))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workers.engine.forward import Forward, prompt_batch
 from workers.engine.kvcache import RowCache
-from workers.engine.row import Ended, Row
+from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Picker
 from workers.models import LoadedModel
 
@@ -33,7 +33,7 @@ class Lane:
         self.joining: list[Row] = []
         self._forward = Forward(model.module)
         self._cache = RowCache()
-        self._ended: list[Ended] = []
+        self._ended: dict[Row, Completion | BaseException] = {}
         self._inputs: _Inputs  # there while there are rows
         self._clock_s = 0.0  # device time that a row which was always here would have been charged
 
@@ -57,12 +57,13 @@ class Lane:
 
     def take_ended(self) -> list[Ended]:
         """The rows that ended since the last call."""
-        ended, self._ended = self._ended, []
-        return ended
+        ended, self._ended = self._ended, {}
+        return list(ended.items())
 
     def fail(self, reason: Callable[[], BaseException]) -> None:
         """Give up every row but the waiting ones, and the memory."""
-        self._ended += [(row, reason()) for row in (*self.rows, *self.joining)]
+        for row in (*self.rows, *self.joining):
+            self._ended.setdefault(row, reason())  # some may have ended in the step that failed
         self.rows, self.joining, self._cache = [], [], RowCache()
 
     def sweep(self) -> None:
@@ -70,12 +71,12 @@ class Lane:
         stopped = _stopped(self.waiting)
         if stopped:
             self.waiting = deque(row for row in self.waiting if row not in stopped)
-            self._ended += stopped.items()
+            self._ended |= stopped
 
     def _leave_stopped(self) -> None:
         stopped = _stopped([*self.rows, *self.joining])
         if stopped:
-            self._ended += stopped.items()
+            self._ended |= stopped
             self.joining = [row for row in self.joining if row not in stopped]
             self._leave([index for index, row in enumerate(self.rows) if row in stopped])
 
@@ -119,9 +120,9 @@ class Lane:
             if reason is None:
                 return False
             row.device_s += self._clock_s
-            self._ended.append((row, row.complete(reason)))
+            self._ended[row] = row.complete(reason)
         except Exception as error:  # whoever listens to this row's text failed: that ends this row alone
-            self._ended.append((row, error))
+            self._ended[row] = error
         return True
 
     def _leave(self, gone: Sequence[int]) -> None:
