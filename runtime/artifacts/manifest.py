@@ -117,6 +117,4 @@ def _check_name(name: str) -> None:
     if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_NAME:
         raise ValueError(f"{shown(name)} is not a plain file name")
     if Path(name).suffix not in SUFFIXES:
-        raise ValueError(
-            f"{shown(name)} may not be in an artifact; allowed are {', '.join(sorted(SUFFIXES))}"
-        )
+        raise ValueError(f"{shown(name)} may not be in an artifact; allowed are {', '.join(sorted(SUFFIXES))}")

@@ -31,9 +31,7 @@ class ArtifactStore:
     Blocking and thread-safe; threads that want the same artifact wait for one transfer.
     """
 
-    def __init__(
-        self, remote: RemoteStore, cache_dir: Path, redis: RedisTier | None, metrics: Metrics
-    ) -> None:
+    def __init__(self, remote: RemoteStore, cache_dir: Path, redis: RedisTier | None, metrics: Metrics) -> None:
         self._disk = DiskTier(cache_dir / "artifacts")
         self._redis = redis
         self._remote = remote
