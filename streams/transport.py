@@ -21,7 +21,7 @@ from mode.utils.locks import Event
 CHUNK_RECORDS: Final = 500
 #: Requests near the size limit make smaller chunks, or a few of them would hold gigabytes.
 CHUNK_BYTES: Final = 4 * 1024**2
-#: Chunks of a partition that wait for their acknowledgement; then it is not read on.
+#: With so many chunks unacknowledged, a partition is not read on; one fetch may go beyond it.
 CHUNKS_IN_FLIGHT: Final = 4
 #: How long a round of the fetcher waits for records, and how long the broker lets one fetch wait.
 FETCH_S: Final = 1.0
@@ -82,6 +82,13 @@ class ChunkedConsumer(driver.Consumer):
         self._acknowledged.set()
         return acknowledged
 
+    def in_flight(self, tp: TP) -> int:
+        """How many chunks of the partition are not acknowledged, or follow one that is not."""
+        runs = self._runs[tp]
+        while runs and runs[0].message.acked:
+            self._durable[tp] = runs.popleft().end
+        return len(runs)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is durable before another process takes over, then forget what is in flight."""
         await self.commit()
@@ -111,7 +118,7 @@ class ChunkedConsumer(driver.Consumer):
         # Faust's own list of acknowledged offsets, which would grow for ever.
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        self._waiting(tp)
+        self.in_flight(tp)
         return self._durable.get(tp)
 
     def _forget(self) -> None:
@@ -119,19 +126,12 @@ class ChunkedConsumer(driver.Consumer):
         self._next.clear()
         self._durable.clear()
 
-    def _waiting(self, tp: TP) -> int:
-        """How many chunks of the partition are not acknowledged, or follow one that is not."""
-        runs = self._runs[tp]
-        while runs and runs[0].message.acked:
-            self._durable[tp] = runs.popleft().end
-        return len(runs)
-
     async def _drain_once(self) -> None:
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
         generation = self.app.consumer_generation_id
         self._acknowledged.clear()
-        ready = {tp for tp in self._get_active_partitions() if self._waiting(tp) < CHUNKS_IN_FLIGHT}
+        ready = {tp for tp in self._get_active_partitions() if self.in_flight(tp) < CHUNKS_IN_FLIGHT}
         # Without a partition, aiokafka would give records of all of them.
         if not ready:
             await self.wait(self._acknowledged, timeout=FETCH_S)

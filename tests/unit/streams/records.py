@@ -1,0 +1,44 @@
+"""Records, jobs and heartbeats for the tests of pure code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from runtime.database.jobs import QueuedJob
+from schemas.events import Heartbeat, Slots
+from schemas.topics import Kind
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclass(frozen=True)
+class FakeRecord:
+    """A record as Kafka would give it."""
+
+    value: bytes | None = b"{}"
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    offset: int = 0
+    key: bytes | None = None
+    topic: str = "headrace.requests.generate.v1"
+    partition: int = 1
+    timestamp: int = int(NOW.timestamp() * 1_000) - 250
+
+
+def job(name: str, *, kind: Kind = Kind.GENERATE, priority: int = 1, age_s: float = 0.0, model: str = "m") -> QueuedJob:
+    """A job that waits since ``age_s``."""
+    return QueuedJob("default", name, kind, priority, model, NOW - timedelta(seconds=age_s), TRACE)
+
+
+def beat(
+    worker: str, *, slots: int = 2, position: int = 0, partition: int | None = None, models: tuple[str, ...] = ()
+) -> Heartbeat:
+    """A worker's heartbeat with as many free slots of each kind."""
+    return Heartbeat(
+        worker_id=worker,
+        host="here",
+        partition=hash(worker) if partition is None else partition,
+        position=position,
+        free=Slots(generate=slots, finetune=slots, evaluate=slots),
+        models=models,
+    )

@@ -1,0 +1,123 @@
+"""The bridge from metrics events to Prometheus' page."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from runtime.monitoring import Metrics
+from schemas.codec import encode
+from schemas.events import MetricFamily, MetricsEvent, Sample
+from streams.instruments import Instruments
+from streams.metrics import SILENT_S, SOURCES, Bridge
+from streams.transport import Chunk
+from tests.unit.streams.records import FakeRecord
+
+
+def event(
+    source: str = "worker-1",
+    sequence: int = 0,
+    value: float = 1.0,
+    *,
+    age_s: float = 0.0,
+    family: MetricFamily | None = None,
+) -> MetricsEvent:
+    total = MetricFamily(
+        "headrace_jobs", "counter", "Jobs.", (Sample("headrace_jobs_total", value, {"kind": "generate"}),)
+    )
+    return MetricsEvent(
+        source=source,
+        service="worker",
+        sequence=sequence,
+        at=datetime.now(UTC) - timedelta(seconds=age_s),
+        families=(family or total,),
+    )
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("dispatcher")
+
+
+@pytest.fixture
+def bridge(metrics: Metrics) -> Bridge:
+    return Bridge(Instruments(metrics))
+
+
+def take(bridge: Bridge, *values: MetricsEvent | bytes | None) -> None:
+    records = [FakeRecord(encode(value) if isinstance(value, MetricsEvent) else value) for value in values]
+    asyncio.run(bridge.events(Chunk(records)))
+
+
+def page(bridge: Bridge) -> dict[tuple[str, str], float]:
+    """The value of each sample, by its name and source."""
+    registry = CollectorRegistry()
+    registry.register(bridge)
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    samples = [sample for family in families for sample in family.samples]
+    return {(sample.name, sample.labels["headrace_source"]): sample.value for sample in samples}
+
+
+def counted(metrics: Metrics, fate: str) -> float:
+    """How many events came to this."""
+    families = {family.name: family for family in metrics.event().families}
+    samples = families["headrace_bridge_events"].samples
+    return sum(sample.value for sample in samples if sample.labels["fate"] == fate)
+
+
+def test_the_latest_event_of_each_source_is_served(bridge: Bridge) -> None:
+    take(bridge, event(value=1.0), event("worker-2", value=7.0), event(sequence=1, value=2.0))
+    assert page(bridge) == {("headrace_jobs_total", "worker-1"): 2.0, ("headrace_jobs_total", "worker-2"): 7.0}
+
+
+def test_a_repeated_or_late_event_changes_nothing(bridge: Bridge, metrics: Metrics) -> None:
+    take(bridge, event(sequence=5, value=5.0), event(sequence=5, value=9.0), event(sequence=4, value=4.0))
+    assert page(bridge) == {("headrace_jobs_total", "worker-1"): 5.0}
+    assert counted(metrics, "repeated") == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"\xff",
+        b"{}",
+        event(family=MetricFamily("jobs", "counter", "", ())),
+        event(family=MetricFamily("headrace_x\n# HELP evil", "gauge", "", ())),
+        event(family=MetricFamily("headrace_x", "gauge", "", (Sample("headrace_y", 1.0),))),
+        event(family=MetricFamily("headrace_x", "counter", "", (Sample("headrace_x", 1.0),))),
+        event(family=MetricFamily("headrace_x", "gauge", "", (Sample("headrace_x", 1.0, {'a="': "b"}),))),
+        event(family=MetricFamily("headrace_x", "gauge", "", (Sample("headrace_x", 1.0, {"service": "mine"}),))),
+    ],
+)
+def test_what_would_spoil_the_page_is_counted_and_ignored(
+    bridge: Bridge, metrics: Metrics, value: MetricsEvent | bytes | None
+) -> None:
+    take(bridge, event("good"), value)
+    assert list(page(bridge)) == [("headrace_jobs_total", "good")]
+    assert counted(metrics, "malformed") == 1
+
+
+def test_an_event_from_before_the_start_is_history(bridge: Bridge) -> None:
+    take(bridge, event(age_s=SILENT_S + 1))
+    assert page(bridge) == {}
+
+
+def test_two_processes_that_disagree_on_a_type_do_not_spoil_the_page(bridge: Bridge) -> None:
+    other = MetricFamily("headrace_jobs", "gauge", "Jobs.", (Sample("headrace_jobs", 3.0),))
+    take(bridge, event(), event("worker-2", family=other))
+    assert page(bridge) == {("headrace_jobs_total", "worker-1"): 1.0}
+
+
+def test_the_number_of_sources_is_bounded(bridge: Bridge, metrics: Metrics) -> None:
+    take(bridge, *(event(f"worker-{number}") for number in range(SOURCES + 1)))
+    assert len(page(bridge)) == SOURCES
+    assert counted(metrics, "refused") == 1
+
+
+def test_a_bridge_that_another_process_replaces_serves_nothing(bridge: Bridge) -> None:
+    take(bridge, event())
+    bridge.clear()
+    assert page(bridge) == {}
