@@ -61,5 +61,5 @@ class Service:
     #: Sent by the kernel if the supervisor dies.
     death_signal: signal.Signals = signal.SIGKILL
     #: How long it may take to be healthy, and to end after ``stop_signal`` before it is killed.
-    start_s: float = 60.0
+    start_s: float = 120.0
     stop_s: float = 10.0
