@@ -39,6 +39,8 @@ def main() -> int:
 
 def run(screen: Screen) -> None:
     """Tune, generate, evaluate, report."""
+    # A run that fails must not leave an earlier run's figures as its own.
+    REPORT.unlink(missing_ok=True)
     started_s = time.monotonic()
     with Headrace.connect() as client:
         tuning = tune(client, screen)

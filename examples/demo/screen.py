@@ -54,7 +54,7 @@ class Screen:
             def show(event: JobEvent) -> None:
                 match event:
                     case TrainProgress():
-                        words = f"loss {event.loss:.3f}  rate {event.learning_rate:.2g}  {event.remaining_s:.0f} s left"
+                        words = f"steps  loss {event.loss:.3f}  rate {event.learning_rate:.2g}  {event.remaining_s:.0f} s left"
                         bar.update(task, completed=event.step, total=event.steps, description=words)
                     case CountProgress():
                         bar.update(task, completed=event.done, total=event.total, description=event.unit)

@@ -1,6 +1,10 @@
 """The demo as a client: against somebody who answers as the platform would."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -189,6 +193,8 @@ def test_the_demo_shows_every_step_and_writes_its_figures(
 def test_a_job_that_fails_ends_the_demo_with_its_reason(
     directory: Path, topics_created: str, kind: Kind, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (directory / "var").mkdir()
+    (directory / "var/demo.json").write_text("of an earlier run")
     with answering(topics_created, failing=kind):
         assert main() == Exit.FAILED
 
@@ -204,6 +210,25 @@ def test_the_demo_ends_when_there_is_no_kafka(
     assert main() == Exit.UNREACHABLE
     assert "not reachable" in capsys.readouterr().err
     assert not any(directory.iterdir())
+
+
+def test_ctrl_c_ends_the_demo_with_130_and_no_traceback(topics_created: str) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "examples.demo"],
+        env={**env, "HEADRACE_KAFKA": topics_created, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "Fine-tune example-base" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == Exit.INTERRUPTED
+    assert err == "demo: interrupted\n"
 
 
 def test_the_samples_are_one_a_language_in_different_formats() -> None:
