@@ -29,4 +29,4 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers that a dead letter has beside the original's, each as text."""
-        return [(HEADERS[name], str(value).encode()) for name, value in structs.asdict(self).items()]
+        return [(HEADERS[name], str(value).encode(errors="replace")) for name, value in structs.asdict(self).items()]

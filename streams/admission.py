@@ -9,6 +9,7 @@ from typing import Final
 from runtime.database.jobs import Admission, Admitted, Source, request_digest
 from runtime.settings import CODE_VERSION
 from schemas.codec import child_traceparent, decode_request, derived_id, digest, new_traceparent, readable_id
+from schemas.dead_letters import HEADERS, DeadLetter
 from schemas.errors import HeadraceError, IdConflict, JobExpired, RequestRefused
 from schemas.requests import Request
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
@@ -74,18 +75,18 @@ def confirm(verdict: Verdict, fate: Admitted) -> Verdict:
 
 def dead_letter_headers(record: Record, refusal: RequestRefused) -> Headers:
     """The headers of the record's dead letter; its key and its value stay as they are."""
-    own = {
-        "dlq.topic": record.topic,
-        "dlq.partition": str(record.partition),
-        "dlq.offset": str(record.offset),
-        "dlq.timestamp": str(record.timestamp),
-        "dlq.attempts": str(_attempts(record)),
-        "dlq.error.code": refusal.code,
-        "dlq.error.message": str(refusal),
-    }
+    letter = DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        attempts=_attempts(record),
+        error_code=refusal.code,
+        error_message=str(refusal),
+    )
     # Those of an earlier refusal would pile up with each replay.
-    kept = [(name, value) for name, value in record.headers if name not in own]
-    return [*kept, *((name, text.encode(errors="replace")) for name, text in own.items())]
+    kept = [(name, value) for name, value in record.headers if name not in HEADERS.values()]
+    return [*kept, *letter.headers()]
 
 
 def submitted_at(record: Record, now: datetime) -> datetime:
@@ -103,7 +104,7 @@ def traceparent_of(record: Record) -> str:
 
 def _attempts(record: Record) -> int:
     """How often the request was refused, this time included."""
-    before = [value for name, value in record.headers if name == "dlq.attempts" and value is not None]
+    before = [value for name, value in record.headers if name == HEADERS["attempts"] and value is not None]
     return 1 + (int(before[-1]) if before and _COUNT.fullmatch(before[-1]) else 0)
 
 

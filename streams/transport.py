@@ -70,8 +70,9 @@ class ChunkedConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # By partition, in the order of the offsets; from one assignment to the next.
         self._runs: defaultdict[TP, deque[_Run]] = defaultdict(deque)
-        # The offset with which the next chunk has to begin.
+        # The offset from which on the next chunk is read, and whether Kafka's client reads from there.
         self._next: dict[TP, int] = {}
+        self._placed = False
         self._durable: dict[TP, int] = {}
         self._acknowledged = Event()
         super().__init__(*args, **kwargs)
@@ -123,13 +124,17 @@ class ChunkedConsumer(driver.Consumer):
 
     def _forget(self) -> None:
         self._runs.clear()
-        self._next.clear()
+        self._next = {}
         self._durable.clear()
+        self._placed = False
 
     async def _drain_once(self) -> None:
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
         generation = self.app.consumer_generation_id
+        if not self._placed:
+            await self._place(generation)
+            return
         self._acknowledged.clear()
         ready = {tp for tp in self._get_active_partitions() if self.in_flight(tp) < CHUNKS_IN_FLIGHT}
         # Without a partition, aiokafka would give records of all of them.
@@ -140,18 +145,36 @@ class ChunkedConsumer(driver.Consumer):
         for tp, records in batches.items():
             await self._hand_on(generation, TP(tp.topic, tp.partition), records)
 
-    async def _hand_on(self, generation: int, tp: TP, records: list[Record]) -> None:
-        """Give the records to the partition's agent, in chunks.
+    async def _place(self, generation: int) -> None:
+        """Read each partition from the record on that comes next: the one after the last that was handed on.
 
-        Records that were fetched before a rebalance are dropped: ``_in_sequence`` finds, in the
-        assignment that follows, that they are missing, and goes back to them.
+        Faust does so after a rebalance, but only where an offset was ever committed, and a fetch from
+        before it may return afterwards: what it took from the new assignment would be left out.
         """
-        for chunk in chunks(await self._in_sequence(generation, tp, records)):
+        assigned = self.assignment()
+        unknown = [tp for tp in assigned if tp not in self._next and not self._committed_offset[tp]]
+        earliest = await self.earliest_offsets(*unknown) if unknown else {}
+        places = {tp: self._next.get(tp) or self._committed_offset[tp] or earliest[tp] for tp in assigned}
+
+        async def seek() -> None:
+            # Unless they were revoked in the meantime: then this is done again.
+            with suppress(IllegalStateError):
+                for tp, offset in places.items():
+                    self._thread.seek(tp, offset)
+
+        await self._thread.call_thread(seek)
+        if not self._outdated(generation):
+            self._next = places
+            self._placed = True
+
+    async def _hand_on(self, generation: int, tp: TP, records: list[Record]) -> None:
+        """Give the records to the partition's agent, in chunks; those of an assignment that is over are dropped."""
+        for chunk in chunks(record for record in records if record.offset >= self._next.get(tp, 0)):
             message = self._message(generation, tp, chunk)
+            if not self._outdated(generation):
+                await self.wait_first(self.callback(message), self.suspend_flow.wait())
             if self._outdated(generation):
-                return
-            await self.wait_first(self.callback(message), self.suspend_flow.wait())
-            if self._outdated(generation):
+                self._placed = False
                 return
             end = chunk[-1].offset + 1
             self._runs[tp].append(_Run(message, end))
@@ -159,31 +182,6 @@ class ChunkedConsumer(driver.Consumer):
 
     def _outdated(self, generation: int) -> bool:
         return not self.flow_active or self.should_stop or generation != self.app.consumer_generation_id
-
-    async def _in_sequence(self, generation: int, tp: TP, records: list[Record]) -> list[Record]:
-        """The records that come next; none where the first of an assignment is not the committed one.
-
-        Then the partition is fetched again from the committed offset, and what comes is taken as it is:
-        offsets may be missing for good (transaction markers, retention).
-        """
-        if tp in self._next:
-            return [record for record in records if record.offset >= self._next[tp]]
-        start = self._committed_offset[tp] or (await self.earliest_offsets(tp))[tp]
-        if self._outdated(generation):
-            return []
-        self._next[tp] = start
-        if records[0].offset == start:
-            return records
-        await self._seek_to(tp, start)
-        return []
-
-    async def _seek_to(self, tp: TP, offset: int) -> None:
-        async def seek() -> None:
-            # Unless it was revoked in the meantime: then the next assignment begins where it has to.
-            with suppress(IllegalStateError):
-                self._thread.seek(tp, offset)
-
-        await self._thread.call_thread(seek)
 
     def _message(self, generation: int, tp: TP, chunk: Sequence[Record]) -> ConsumerMessage:
         first = chunk[0]

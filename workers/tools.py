@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 from runtime.artifacts import open_artifacts
 from runtime.database import Database
-from runtime.database.queries import find_tuned_model
+from runtime.database.queries import TunedModel, find_tuned_model
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
 from workers.context import Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
-from workers.models import HuggingFaceHub, Models, Sources, TunedModel, choose_device
+from workers.models import HuggingFaceHub, Models, Sources, choose_device
 
 
 class DatabaseModels:
@@ -24,12 +24,7 @@ class DatabaseModels:
     def find(self, tenant: str, model_id: str) -> TunedModel | None:
         """The tenant's tuned model of this id, or None."""
         with self._database.begin() as connection:
-            found = find_tuned_model(connection, tenant, model_id)
-        if found is None:
-            return None
-        return TunedModel(
-            found.id, found.base, found.method, found.artifact_uri, found.artifact_sha256, found.size_bytes
-        )
+            return find_tuned_model(connection, tenant, model_id)
 
 
 @contextmanager

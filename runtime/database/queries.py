@@ -53,7 +53,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class TunedModel:
-    """A tuned model of a tenant; its files are the artifact."""
+    """A tuned model of a tenant; its files are the artifact. ``method`` is ``lora`` or ``full``."""
 
     id: str
     base: str

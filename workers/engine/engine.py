@@ -16,10 +16,10 @@ import torch
 
 from schemas.errors import OutOfMemory
 from workers.engine.lane import Lane
-from workers.engine.memory import is_out_of_memory
 from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Sampling
 from workers.models import LoadedModel
+from workers.models.room import is_out_of_memory
 
 #: Prompt tokens that one step may prefill in a lane: it bounds how long the other rows wait for a newcomer.
 PREFILL_TOKENS: Final = 2_048

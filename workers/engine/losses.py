@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engine.memory import memory_for
 from workers.models import LoadedModel
+from workers.models.room import room_for
 
 #: Tokens of one forward pass, padding included.
 BATCH_TOKENS: Final = 4_096
@@ -49,7 +49,7 @@ def completion_losses(model: LoadedModel, pairs: Sequence[Pair], check: Callable
     vocabulary = model.module.config.get_text_config().vocab_size
     for batch in _batches(pairs, min(BATCH_TOKENS, BATCH_LOGITS // vocabulary)):
         check()
-        with memory_for(f"Scoring {len(batch)} answers at once"):
+        with room_for(f"scoring {len(batch)} answers at once", "Use a worker with more memory."):
             scored = _batch_losses(model, [pairs[index] for index in batch])
         for index, loss in zip(batch, scored, strict=True):
             losses[index] = loss

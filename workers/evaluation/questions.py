@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.errors import DatasetInvalid, Unsupported
-from schemas.requests import Dataset, Record
+from schemas.requests import Dataset
 from workers.datasets import Datasets, Example
 from workers.engine.losses import Pair
 from workers.models import LoadedModel
-from workers.models.conversation import ended, token_ids
 
 #: Lines between two looks at whether the job shall go on.
 LINES_PER_CHECK: Final = 1_024
@@ -47,11 +46,12 @@ def encode(model: LoadedModel, example: Example, max_tokens: int) -> Pair:
         Unsupported: the tokenizer has no end token (final).
     """
     try:
-        pair = _encode(model, example.record)
+        prompt_ids, answer_ids = model.encode_record(example.record)
     except Unsupported as error:
         if model.tokenizer.eos_token_id is None:
             raise
         raise DatasetInvalid(str(error), example.line) from error
+    pair = Pair(tuple(prompt_ids), tuple(answer_ids))
     tokens = len(pair.prompt_ids) + max(max_tokens, len(pair.completion_ids))
     if tokens > model.window:
         raise DatasetInvalid(
@@ -64,12 +64,3 @@ def encode(model: LoadedModel, example: Example, max_tokens: int) -> Pair:
             f"model {model.ref.id} makes no token of its prompt, so nothing can follow it.", example.line
         )
     return pair
-
-
-def _encode(model: LoadedModel, record: Record) -> Pair:
-    if record.messages is not None:
-        prompt, answer = model.encode_answer(record.messages)
-    else:
-        prompt = model.encode(record.prompt or "")
-        answer = ended(model.tokenizer, token_ids(model.tokenizer, record.completion or "", special=False))
-    return Pair(tuple(prompt), tuple(answer))

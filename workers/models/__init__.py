@@ -3,7 +3,7 @@
 from workers.models.cache import Models
 from workers.models.loaded import LoadedModel, ModelRef
 from workers.models.loading import choose_device
-from workers.models.sources import HuggingFaceHub, Sources, TunedModel, TunedModels
+from workers.models.sources import HuggingFaceHub, Sources, TunedModels
 
 __all__ = [
     "HuggingFaceHub",
@@ -11,7 +11,6 @@ __all__ = [
     "ModelRef",
     "Models",
     "Sources",
-    "TunedModel",
     "TunedModels",
     "choose_device",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from schemas.requests import Message
+from schemas.requests import Message, Record
 from workers.models import conversation
 
 
@@ -68,6 +68,17 @@ class LoadedModel:
             Unsupported: the model's chat template refuses the conversation (final).
         """
         return conversation.answer_ids(self.tokenizer, messages)
+
+    def encode_record(self, record: Record) -> tuple[list[int], list[int]]:
+        """The tokens of an example's prompt, and of the answer to it, with its end.
+
+        Raises:
+            Unsupported: the tokenizer has no end token, or the chat template refuses the conversation (final).
+        """
+        if record.messages is not None:
+            return self.encode_answer(record.messages)
+        completion = conversation.token_ids(self.tokenizer, record.completion or "", special=False)
+        return self.encode(record.prompt or ""), conversation.ended(self.tokenizer, completion)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of new tokens, without special ones."""

@@ -26,5 +26,5 @@ def room_for(what: str, advice: str) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that memory is out; what the CPU's allocator raises has no type of its own."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

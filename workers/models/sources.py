@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from runtime.artifacts import ArtifactStore
+from runtime.database.queries import TunedModel
 from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable, shown
 from workers.models.directory import check_directory, fingerprint, inside, weights_bytes
 
@@ -26,18 +27,6 @@ TUNED_PREFIX: Final = "ft:"
 KNOWN_MODELS: Final = 10_000
 #: What a model needs; above all no pickles.
 HUB_FILES: Final = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-
-
-@dataclass(frozen=True)
-class TunedModel:
-    """A fine-tune's outcome, as the database has it. ``method`` is ``lora`` or ``full``."""
-
-    id: str
-    base: str
-    method: str
-    artifact_uri: str
-    artifact_sha256: str
-    size_bytes: int
 
 
 class TunedModels(Protocol):

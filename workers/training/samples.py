@@ -10,7 +10,6 @@ from schemas.errors import DatasetInvalid, Unsupported
 from schemas.requests import Dataset, Record
 from workers.datasets import Datasets
 from workers.models import LoadedModel
-from workers.models.conversation import ended, token_ids
 
 #: Examples between two looks at whether the job shall go on: some tens of milliseconds.
 EXAMPLES_PER_CHECK = 256
@@ -87,11 +86,6 @@ def _too_long(tokens: int, limit: int, window: int) -> str:
 
 
 def _sample(model: LoadedModel, record: Record) -> Sample:
-    if record.messages is not None:
-        prompt, answer = model.encode_answer(record.messages)
-    else:
-        prompt = model.encode(record.prompt or "")
-        completion = token_ids(model.tokenizer, record.completion or "", special=False)
-        answer = ended(model.tokenizer, completion)
+    prompt, answer = model.encode_record(record)
     # The first token can't be predicted: with an empty prompt nothing comes before it.
     return Sample(np.array([*prompt, *answer], dtype=np.int64), max(1, len(prompt)))

@@ -8,13 +8,14 @@ import torch
 
 from runtime.artifacts import ArtifactStore
 from runtime.artifacts.remote import RemoteStore
+from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
 from schemas.events import Lease, ProgressEvent, State, WorkEvent
 from schemas.requests import GenerateRequest, Job, Request
 from workers.context import JobContext, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
-from workers.models import Models, Sources, TunedModel
+from workers.models import Models, Sources
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 QUEUED_AT = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

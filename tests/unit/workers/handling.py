@@ -13,6 +13,7 @@ import torch
 
 from runtime.artifacts import ArtifactStore
 from runtime.artifacts.remote import RemoteStore
+from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
 from schemas.codec import new_traceparent
 from schemas.events import ProgressEvent, State
@@ -20,7 +21,7 @@ from schemas.requests import Job, Request
 from workers.context import JobContext, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
-from workers.models import Models, Sources, TunedModel
+from workers.models import Models, Sources
 
 Answer = TypeVar("Answer")
 AnyRequest = TypeVar("AnyRequest", bound=Request)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime.artifacts import ArtifactStore
 from runtime.artifacts.remote import RemoteStore
+from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
 from schemas.errors import (
     DatasetInvalid,
@@ -36,7 +37,7 @@ from workers.context import JobContext, Meter, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
 from workers.finetune import finetune, tuned_id
-from workers.models import Models, Sources, TunedModel
+from workers.models import Models, Sources
 
 REQUEST = FineTuneRequest(
     model="llama",

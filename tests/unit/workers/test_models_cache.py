@@ -15,12 +15,13 @@ import torch
 
 from runtime.artifacts import ArtifactStore
 from runtime.artifacts.remote import RemoteStore
+from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
 from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable
 from schemas.requests import Method
 from tests.tiny_models import save_tiny_model
 from workers.context import Meter
-from workers.models import HuggingFaceHub, LoadedModel, Models, Sources, TunedModel
+from workers.models import HuggingFaceHub, LoadedModel, Models, Sources
 from workers.models.loading import load_base
 from workers.training import prepare
 
