@@ -54,7 +54,8 @@ class Screen:
             def show(event: JobEvent) -> None:
                 match event:
                     case TrainProgress():
-                        words = f"steps  loss {event.loss:.3f}  rate {event.learning_rate:.2g}  {event.remaining_s:.0f} s left"
+                        rate, left_s = f"{event.learning_rate:.2g}", f"{event.remaining_s:.0f}"
+                        words = f"steps  loss {event.loss:.3f}  rate {rate}  {left_s} s left"
                         bar.update(task, completed=event.step, total=event.steps, description=words)
                     case CountProgress():
                         bar.update(task, completed=event.done, total=event.total, description=event.unit)
