@@ -80,6 +80,15 @@ class TopicAdmin:
         self._await(created)
         return created
 
+    def missing(self, wanted: Sequence[Topic] = topics.ALL) -> list[Topic]:
+        """The topics that are not there.
+
+        Raises:
+            ServerUnreachable: no broker answered in time.
+        """
+        _, partitions = self._metadata()
+        return [topic for topic in wanted if topic.name not in partitions]
+
     def differences(self, wanted: Sequence[Topic] = topics.ALL) -> list[Difference]:
         """Where the cluster is not as ``wanted`` says. More partitions than wanted are no difference.
 

@@ -83,9 +83,8 @@ async def run(settings: Settings, stack: ExitStack) -> int:
 
 def check_topics(bootstrap: str) -> None:
     """Raise ServerUnreachable or TopicsMissing: Faust would tell either in many words, or wait for ever."""
-    missing = {difference.topic.name for difference in TopicAdmin(bootstrap).differences() if not difference.found}
-    if missing:
-        raise TopicsMissing(sorted(missing))
+    if missing := TopicAdmin(bootstrap).missing():
+        raise TopicsMissing([topic.name for topic in missing])
 
 
 def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> None:

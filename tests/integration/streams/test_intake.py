@@ -1,7 +1,10 @@
 """Intake as a process: requests in, jobs and dead letters out, whatever happens in between."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from runtime.database import Database
 from runtime.kafka import Publisher
@@ -9,6 +12,7 @@ from schemas import topics
 from schemas.topics import Kind
 from tests.integration.streams.conftest import StartDispatcher
 from tests.integration.streams.observing import lag, states, tail, until
+from tests.servers import execute
 
 GENERATE = topics.REQUESTS[Kind.GENERATE]
 FINETUNE = topics.REQUESTS[Kind.FINETUNE]
@@ -94,3 +98,48 @@ def test_each_kind_is_admitted_by_its_own_agent(
     publisher.publish_raw(topics.REQUESTS[Kind.EVALUATE].name, None, json.dumps(score).encode(), [])
     publisher.publish_raw(GENERATE.name, None, request("kinds-g"), [])
     assert until(lambda: states(database, "kinds-"), lambda found: found.get("queued") == 3) == {"queued": 3}
+
+
+def test_a_database_that_is_away_for_a_while_costs_nothing_but_time(
+    broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
+) -> None:
+    dispatcher = start_dispatcher()
+    with refusing_connections(database):
+        for number in range(2_000):
+            publisher.publish_raw(GENERATE.name, None, request(f"outage-{number}"), [])
+        publisher.publish_raw(GENERATE.name, None, b"no json", [])
+        publisher.flush(30)
+        until(lambda: dispatcher.tail(), lambda text: "Trying again" in text)
+        assert "Trying again" in dispatcher.tail()
+        assert lag(broker, GENERATE.name) == 2_001
+    assert until(lambda: states(database, "outage-"), lambda found: found.get("queued") == 2_000) == {"queued": 2_000}
+    assert until(lambda: lag(broker, GENERATE.name), lambda records: records == 0) == 0
+    assert dispatcher.stop() == 0
+
+
+def test_a_dispatcher_stops_in_time_though_the_database_is_away(
+    database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
+) -> None:
+    dispatcher = start_dispatcher()
+    with refusing_connections(database):
+        publisher.publish_raw(GENERATE.name, None, request("late-1"), [])
+        publisher.flush(30)
+        until(lambda: dispatcher.tail(), lambda text: "Trying again" in text)
+        started_s = time.monotonic()
+        assert dispatcher.stop() == 0
+        assert time.monotonic() - started_s < 10
+    start_dispatcher()
+    assert until(lambda: states(database, "late-"), lambda found: found.get("queued") == 1) == {"queued": 1}
+
+
+@contextmanager
+def refusing_connections(database: Database) -> Iterator[None]:
+    """Postgres ends all connections to this database and takes no more, until the end of the block."""
+    name = database.engine.url.database
+    server = database.engine.url.set(database="postgres")
+    execute(server, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    try:
+        execute(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+        yield
+    finally:
+        execute(server, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
