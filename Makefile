@@ -50,5 +50,5 @@ lock: setup ## Resolve the requirements and Kafka's jars again, and write their 
 	@$(LOCK) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
 	@scripts/lock-kafka
 
-clean: ## Stop the stack and remove what it and the tests have written; .venv and Kafka stay.
+clean: ## Stop the stack and remove its data; .venv and Kafka stay.
 	@[ ! -x $(PYTHON) ] || $(STACK) clean
