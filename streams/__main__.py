@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -28,6 +27,7 @@ from streams.app import Dispatcher, bind, create_app
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.intake import Intake
+from streams.logs import configure
 from streams.metrics import Bridge, MetricsPage
 from streams.reaper import Reaper
 from streams.relay import Relay
@@ -137,13 +137,7 @@ async def lead(app: Dispatcher, settings: Settings, dispatch: Dispatch) -> None:
 
 def main() -> int:
     """Exit status 0 after a signal, 1 after an error, 2 for a setting that is not valid."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    # They tell each step of each rebalance; what goes wrong is a warning or more.
-    for chatty in ("faust", "aiokafka"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # A crash, which they log as well, once for each service that it passes, is logged at the end.
-    for crashing in ("mode", "streams.app", "streams.transport"):
-        logging.getLogger(crashing).setLevel(logging.CRITICAL)
+    configure()
     try:
         settings = Settings.from_env(os.environ)
         with ExitStack() as stack:

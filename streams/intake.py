@@ -1,6 +1,7 @@
 """Agent of the request topics: bytes to admitted jobs, or to dead letters."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -48,7 +49,7 @@ class Intake:
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
         """
         started = time.monotonic()
-        verdicts = await self._confirmed([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+        verdicts = await self._confirmed(kind, [judge(kind, record, datetime.now(UTC)) for record in chunk.records])
         news = [verdict.admission for verdict in verdicts if verdict.admission]
         letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
 
@@ -62,15 +63,20 @@ class Intake:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
         self._instruments.chunk_s.labels(kind).observe(time.monotonic() - started)
 
-    async def _confirmed(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    async def _confirmed(self, kind: Kind, verdicts: Sequence[Verdict]) -> list[Verdict]:
         admissions = [verdict.admission for verdict in verdicts if verdict.admission]
         fates = await self._database.insist(jobs.admit, admissions)
-        answers, now = iter(fates), datetime.now(UTC)
-        for fate, admission in zip(fates, admissions, strict=True):
-            became = admission.state if fate is Admitted.NEW else fate
-            self._instruments.requests.labels(admission.kind, became.value).inc()
-            self._instruments.latency_s.labels(admission.kind).observe((now - admission.submitted_at).total_seconds())
+        self._count(kind, admissions, fates)
+        answers = iter(fates)
         return [confirm(verdict, next(answers)) if verdict.admission else verdict for verdict in verdicts]
+
+    def _count(self, kind: Kind, admissions: Sequence[Admission], fates: Sequence[Admitted]) -> None:
+        became = [row.state if fate is Admitted.NEW else fate for row, fate in zip(admissions, fates, strict=True)]
+        for fate, count in Counter(became).items():
+            self._instruments.requests.labels(kind, fate.value).inc(count)
+        latency_s, now = self._instruments.latency_s.labels(kind), datetime.now(UTC)
+        for row in admissions:
+            latency_s.observe((now - row.submitted_at).total_seconds())
 
     def _letter(self, kind: Kind, record: Record, refusal: RequestRefused) -> Send:
         """Key, value and headers: the original's. A duplicate names the same offset of the same topic."""

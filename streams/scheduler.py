@@ -4,7 +4,8 @@ Postgres has the queue; this holds its first jobs, a lane for each kind, in the 
 age. A lane that is full, or whose workers are, holds up no other.
 """
 
-from bisect import insort_left
+import itertools
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -130,8 +131,10 @@ class _Lane:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._jobs: list[QueuedJob] = []
+        # With their ranks, in ascending order; the number keeps jobs of the same age in the order of their coming.
+        self._jobs: list[tuple[int, float, int, QueuedJob]] = []
         self._keys: set[tuple[str, str]] = set()
+        self._number = itertools.count()
         self.complete = False
 
     def __len__(self) -> int:
@@ -141,20 +144,19 @@ class _Lane:
         return not self.complete and len(self._jobs) <= self._most // 2
 
     def head(self) -> QueuedJob | None:
-        return self._jobs[-1] if self._jobs else None
+        return self._jobs[-1][-1] if self._jobs else None
 
     def add(self, job: QueuedJob) -> None:
         if (job.tenant, job.id) in self._keys:
             return
-        # Left of its equals, so that they go before it.
-        insort_left(self._jobs, job, key=_last)
+        insort(self._jobs, (-job.priority, -job.queued_at.timestamp(), -next(self._number), job))
         self._keys.add((job.tenant, job.id))
         if len(self._jobs) > self._most:
-            self._discard(self._jobs.pop(0))
+            self._discard(self._jobs.pop(0)[-1])
             self.complete = False
 
     def pop(self) -> None:
-        self._discard(self._jobs.pop())
+        self._discard(self._jobs.pop()[-1])
 
     def _discard(self, job: QueuedJob) -> None:
         self._keys.discard((job.tenant, job.id))
@@ -210,7 +212,3 @@ class _Worker:
 
 def _first(job: QueuedJob) -> tuple[int, float]:
     return (job.priority, job.queued_at.timestamp())
-
-
-def _last(job: QueuedJob) -> tuple[int, float]:
-    return (-job.priority, -job.queued_at.timestamp())

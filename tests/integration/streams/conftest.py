@@ -62,4 +62,7 @@ def start_dispatcher(broker: str, database: Database, tmp_path: Path) -> Iterato
 
     yield start
     for process in started:
+        # One that is killed keeps its partitions for its session's time, and the next test waiting.
+        if process.is_running:
+            process.stop()
         process.close()

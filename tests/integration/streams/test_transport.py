@@ -39,7 +39,7 @@ async def reading(kafka: str, topic: Topic, handle: Handle) -> AsyncIterator[Dis
         await app.stop()
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until_true(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(LIMIT_S):
         # What is awaited is in Kafka or in Faust, which tell nobody.
         while not holds():  # noqa: ASYNC110
@@ -67,7 +67,7 @@ def test_every_record_comes_once_and_in_order_and_offsets_are_committed_to_the_e
 
     async def run() -> None:
         async with reading(kafka, topic, keep):
-            await until(lambda: len(seen) >= 6_000)
+            await until_true(lambda: len(seen) >= 6_000)
 
     for partition in range(3):
         write(kafka, topic, 2_000, partition)
@@ -91,7 +91,7 @@ def test_an_agent_works_on_one_chunk_at_a_time(kafka: str, topic: Topic) -> None
 
     async def run() -> None:
         async with reading(kafka, topic, count) as app:
-            await until(lambda: seen >= 3_000)
+            await until_true(lambda: seen >= 3_000)
             assert [agent.concurrency for agent in app.agents.values()] == [1]
 
     for partition in range(3):
@@ -134,14 +134,14 @@ def test_a_chunk_that_waits_holds_back_the_offsets_behind_it_and_bounds_what_is_
 
     async def run() -> None:
         async with reading(kafka, topic, wait_at_the_first) as app:
-            await until(lambda: bool(release))
+            await until_true(lambda: bool(release))
             await app.consumer.commit()
             assert lag(kafka, topic.name, topic.name) == count
             assert isinstance(app.consumer, ChunkedConsumer)
             # A fetch is 1 MiB, two chunks of these records.
             assert 1 <= app.consumer.in_flight(TP(topic.name, PARTITION)) < CHUNKS_IN_FLIGHT + 2
             release[0].set()
-            await until(lambda: sum(len(chunk.records) for chunk in begun) == count)
+            await until_true(lambda: sum(len(chunk.records) for chunk in begun) == count)
 
     count = 4 * CHUNKS_IN_FLIGHT * CHUNK_RECORDS
     write(kafka, topic, count, size_bytes=2_000)
@@ -165,7 +165,7 @@ def test_a_stop_in_the_middle_of_a_chunk_leaves_it_to_the_next_start(kafka: str,
             await begun.wait()
         assert lag(kafka, topic.name, topic.name) == 10
         async with reading(kafka, topic, keep):
-            await until(lambda: len(again) >= 10)
+            await until_true(lambda: len(again) >= 10)
 
     write(kafka, topic, 10)
     asyncio.run(run())
@@ -181,7 +181,7 @@ def test_any_bytes_reach_the_agent_whatever_their_compression(kafka: str, topic:
 
     async def run() -> None:
         async with reading(kafka, topic, keep):
-            await until(lambda: len(seen) >= 5)
+            await until_true(lambda: len(seen) >= 5)
 
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         producer = Producer({"bootstrap.servers": kafka, "compression.type": codec})
@@ -204,7 +204,7 @@ def test_what_a_client_aborted_is_not_read(kafka: str, topic: Topic) -> None:
 
     async def run() -> None:
         async with reading(kafka, topic, keep):
-            await until(lambda: len(seen) >= 2)
+            await until_true(lambda: len(seen) >= 2)
 
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic.name})
     producer.init_transactions(LIMIT_S)
@@ -235,7 +235,7 @@ def test_members_that_join_and_leave_at_any_moment_leave_no_record_out(kafka: st
                 await asyncio.to_thread(write_everywhere)
                 async with reading(kafka, topic, keep):
                     await asyncio.to_thread(write_everywhere)
-            await until(lambda: len(seen) >= 18_000)
+            await until_true(lambda: len(seen) >= 18_000)
 
     def write_everywhere() -> None:
         for partition in range(3):
