@@ -101,7 +101,7 @@ def test_a_refused_request_with_an_id_also_gets_a_failed_result(platform: Platfo
             "dataset_unreachable",
             "/etc/passwd",
         ),
-        (FineTuneRequest(model="example-base", dataset=Dataset(uri="empty.jsonl")), "dataset_invalid", "empty"),
+        (FineTuneRequest(model="example-base", dataset=Dataset(uri="empty.jsonl")), "dataset_invalid", "no example"),
         (
             EvaluateRequest(model="ft:nobody:x:00000000", dataset=Dataset(records=(Record("a", "b"),))),
             "model_not_found",

@@ -92,5 +92,7 @@ def forget_records(bootstrap: str) -> None:
 def end_offsets(bootstrap: str, partitions: list[TopicPartition]) -> list[TopicPartition]:
     """The partitions with the offset that their next record will get."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's stubs leave it out
-    answers = AdminClient({"bootstrap.servers": bootstrap}).list_offsets(dict.fromkeys(partitions, latest))
+    # Its answers come for as long as the client is kept.
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    answers = admin.list_offsets(dict.fromkeys(partitions, latest))
     return [TopicPartition(key.topic, key.partition, answer.result(WAIT_S).offset) for key, answer in answers.items()]
