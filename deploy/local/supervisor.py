@@ -91,9 +91,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as services:
                 for service in stage.services:
                     services.create_task(self.start_service(service))
-        except* StackError as group:
-            # The first to fail; the others were cancelled because of it.
-            raise StackError(str(group.exceptions[0])) from None
+        except ExceptionGroup as group:
+            # The first to fail; the others were cancelled because of it. (Raised in an ``except*`` clause,
+            # it would be wrapped in a group again.)
+            raise group.exceptions[0] from None
 
     async def start_service(self, service: Service) -> None:
         """Start one service, and watch it as soon as it is healthy."""
