@@ -14,7 +14,7 @@ from schemas.errors import HeadraceError, IdConflict, JobExpired, RequestRefused
 from schemas.requests import Request
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
 from schemas.topics import Kind
-from streams.transport import Record
+from streams.chunks import Record
 
 log = logging.getLogger(__name__)
 

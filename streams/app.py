@@ -10,7 +10,8 @@ from mode.supervisors import CrashingSupervisor
 
 from runtime.settings import CODE_VERSION
 from schemas.topics import Topic
-from streams.transport import Chunk, ChunkedTransport
+from streams.chunks import Chunk
+from streams.transport import ChunkedTransport
 
 GROUP: Final = "headrace-dispatcher"
 #: What is durable is committed so often; what lies in between is read again after a crash.

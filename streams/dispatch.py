@@ -24,9 +24,9 @@ from schemas.errors import ServerUnreachable, printable
 from schemas.events import Heartbeat, State, StatusEvent, WorkEvent
 from schemas.topics import Kind
 from streams.announcements import publish_status
+from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
 from streams.scheduler import Assignment, Scheduler
-from streams.transport import Chunk, Record
 
 log = logging.getLogger(__name__)
 

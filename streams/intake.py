@@ -15,9 +15,9 @@ from schemas.requests import Request
 from schemas.topics import DEAD_LETTERS, Kind
 from streams.admission import Verdict, confirm, dead_letter_headers, judge
 from streams.announcements import announce_ends, publish_status
+from streams.chunks import Chunk, Record
 from streams.deliveries import Send, insist
 from streams.instruments import Instruments
-from streams.transport import Chunk, Record
 
 OnQueued = Callable[[Sequence[QueuedJob]], None]
 

@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from schemas.codec import decode
 from schemas.errors import printable
 from schemas.events import MetricFamily, MetricsEvent, Sample
+from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
-from streams.transport import Chunk, Record
 
 log = logging.getLogger(__name__)
 

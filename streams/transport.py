@@ -6,54 +6,31 @@ reads 39,000 and more. What an agent owes: it takes ``stream.noack().events()`` 
 first chunk that is not acknowledged, so nothing is skipped, and a chunk may come again.
 """
 
+import asyncio
+import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.locks import Event
 
-#: An agent's transaction: large enough to spread its cost, small enough to take some milliseconds.
-CHUNK_RECORDS: Final = 500
-#: Requests near the size limit make smaller chunks, or a few of them would hold gigabytes.
-CHUNK_BYTES: Final = 4 * 1024**2
+from streams.chunks import CHUNK_RECORDS, Chunk, Record, chunks
+from streams.salvage import salvage
+
+log = logging.getLogger(__name__)
+
 #: With so many chunks unacknowledged, a partition is not read on; one fetch may go beyond it.
 CHUNKS_IN_FLIGHT: Final = 4
 #: How long a round of the fetcher waits for records, and how long the broker lets one fetch wait.
 FETCH_S: Final = 1.0
 FETCH_WAIT_MS: Final = 100
-
-
-class Record(Protocol):
-    """One record as Kafka gave it."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int:
-        """Milliseconds since 1970, or -1."""
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive records of one partition."""
-
-    records: Sequence[Record]
+SLOW_FETCH_MS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +50,8 @@ class ChunkedConsumer(driver.Consumer):
         # The offset from which on the next chunk is read, and whether Kafka's client reads from there.
         self._next: dict[TP, int] = {}
         self._placed = False
+        # How many records of a partition are fetched at most, while there is one that can't be read.
+        self._most: int | None = None
         self._durable: dict[TP, int] = {}
         self._acknowledged = Event()
         super().__init__(*args, **kwargs)
@@ -141,9 +120,52 @@ class ChunkedConsumer(driver.Consumer):
         if not ready:
             await self.wait(self._acknowledged, timeout=FETCH_S)
             return
-        batches: Mapping[TP, list[Record]] = await self._getmany(ready, FETCH_S)
-        for tp, records in batches.items():
-            await self._hand_on(generation, TP(tp.topic, tp.partition), records)
+        for tp, records in (await self._fetched(ready)).items():
+            await self._hand_on(generation, tp, records)
+
+    async def _fetched(self, ready: set[TP]) -> dict[TP, Sequence[Record]]:
+        """The next records of the partitions.
+
+        A record that the client can't read (see ``salvage``) spoils the fetch that it is in. So less
+        and less is fetched until it is alone; it is read by other means, and then more and more is.
+        """
+        if self._most is None:
+            try:
+                fetched: Mapping[TP, Sequence[Record]] = await self._getmany(ready, FETCH_S)
+            except UnicodeDecodeError:
+                self._fetch_less(CHUNK_RECORDS)
+                return {}
+            return {TP(*tp): records for tp, records in fetched.items()}
+        found: dict[TP, Sequence[Record]] = {}
+        for tp in ready:
+            try:
+                found[tp] = await self._fetch(tp, self._most)
+            except UnicodeDecodeError:
+                if self._most == 1:
+                    self._placed = False
+                    return found | {tp: await self._salvage(tp)}
+                self._fetch_less(self._most)
+                return found
+        self._most = 2 * self._most if self._most < CHUNK_RECORDS else None
+        return found
+
+    def _fetch_less(self, than: int) -> None:
+        self._most = max(than // 8, 1)
+        # The fetch has lost what it had read by then.
+        self._placed = False
+
+    async def _fetch(self, tp: TP, most: int) -> Sequence[Record]:
+        getmany = self._thread._ensure_consumer().getmany
+        place = TopicPartition(*tp)
+        fetched = await self._thread.call_thread(getmany, place, timeout_ms=SLOW_FETCH_MS, max_records=most)
+        records: Sequence[Record] = fetched.get(place, ())
+        return records
+
+    async def _salvage(self, tp: TP) -> Sequence[Record]:
+        transport = cast(driver.Transport, self.transport)
+        servers = ",".join(driver.server_list(transport.url, transport.default_port))
+        log.warning("A record of %s-%d, from offset %d, has a header that is no text.", *tp, self._next[tp])
+        return await asyncio.to_thread(salvage, servers, *tp, self._next[tp])
 
     async def _place(self, generation: int) -> None:
         """Read each partition from the record on that comes next: the one after the last that was handed on.
@@ -152,9 +174,11 @@ class ChunkedConsumer(driver.Consumer):
         before it may return afterwards: what it took from the new assignment would be left out.
         """
         assigned = self.assignment()
-        unknown = [tp for tp in assigned if tp not in self._next and not self._committed_offset[tp]]
-        earliest = await self.earliest_offsets(*unknown) if unknown else {}
-        places = {tp: self._next.get(tp) or self._committed_offset[tp] or earliest[tp] for tp in assigned}
+        committed = {tp: offset for tp in assigned if (offset := self._committed_offset[tp])}
+        # Offset 0 is not counted as committed, by Faust either, and may have been deleted since.
+        unread = assigned - committed.keys() - self._next.keys()
+        earliest = await self.earliest_offsets(*unread) if unread else {}
+        places = {TP(*tp): offset for tp, offset in earliest.items()} | committed | self._next
 
         async def seek() -> None:
             # Unless they were revoked in the meantime: then this is done again.
@@ -167,7 +191,7 @@ class ChunkedConsumer(driver.Consumer):
             self._next = places
             self._placed = True
 
-    async def _hand_on(self, generation: int, tp: TP, records: list[Record]) -> None:
+    async def _hand_on(self, generation: int, tp: TP, records: Sequence[Record]) -> None:
         """Give the records to the partition's agent, in chunks; those of an assignment that is over are dropped."""
         for chunk in chunks(record for record in records if record.offset >= self._next.get(tp, 0)):
             message = self._message(generation, tp, chunk)
@@ -219,18 +243,3 @@ class ChunkedTransport(driver.Transport):
     """Faust's transport with the chunked consumer."""
 
     Consumer = ChunkedConsumer
-
-
-def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Cut records into chunks, in order; each has at least one record and keeps both limits, or is one record."""
-    chunk: list[Record] = []
-    size_bytes = 0
-    for record in records:
-        record_bytes = len(record.value or b"")
-        if chunk and (len(chunk) == CHUNK_RECORDS or size_bytes + record_bytes > CHUNK_BYTES):
-            yield chunk
-            chunk, size_bytes = [], 0
-        chunk.append(record)
-        size_bytes += record_bytes
-    if chunk:
-        yield chunk

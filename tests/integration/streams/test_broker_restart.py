@@ -16,7 +16,7 @@ from deploy.local.temporary import temporary_stack
 from runtime.topic_admin import TopicAdmin
 from schemas.errors import ServerUnreachable
 from schemas.topics import HOUR_MS, Topic
-from streams.transport import Chunk
+from streams.chunks import Chunk
 from tests.integration.streams.observing import lag, until
 from tests.integration.streams.test_transport import reading, until_true, write
 

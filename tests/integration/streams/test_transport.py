@@ -1,7 +1,10 @@
 """What is known to go wrong with Faust, tried on a real Kafka: each test names the report."""
 
 import asyncio
+import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,7 +15,8 @@ from faust.types import TP
 from runtime.topic_admin import TopicAdmin
 from schemas.topics import HOUR_MS, Topic
 from streams.app import Dispatcher, Handle, bind, create_app
-from streams.transport import CHUNK_RECORDS, CHUNKS_IN_FLIGHT, Chunk, ChunkedConsumer, Record
+from streams.chunks import CHUNK_RECORDS, Chunk, Record
+from streams.transport import CHUNKS_IN_FLIGHT, ChunkedConsumer
 from tests.integration.streams.observing import LIMIT_S, lag
 
 #: Everything of a test goes to one partition unless it says otherwise, so that its order is known.
@@ -194,6 +198,44 @@ def test_any_bytes_reach_the_agent_whatever_their_compression(kafka: str, topic:
     ]  # fmt: skip
     assert {record.key for record in seen} == {b"\xfe"}
     assert {tuple(record.headers) for record in seen} == {(("a", None), ("a", b"\xff"))}
+
+
+@pytest.mark.skipif(shutil.which("kcat") is None, reason="needs kcat, the client that sends any bytes")
+def test_a_header_whose_name_is_no_text_stops_nothing_and_loses_nothing(kafka: str, topic: Topic) -> None:
+    seen: list[Record] = []
+
+    async def keep(chunk: Chunk) -> None:
+        seen.extend(chunk.records)
+
+    async def run() -> None:
+        async with reading(kafka, topic, keep):
+            await until_true(lambda: len(seen) >= 32)
+
+    write(kafka, topic, 10)
+    kcat = [
+        "kcat",
+        "-b",
+        kafka,
+        "-P",
+        "-t",
+        topic.name,
+        "-p",
+        str(PARTITION),
+        "-k",
+        "bad",
+        "-H",
+        os.fsdecode(b"\xff\xfe=1"),
+    ]
+    subprocess.run(kcat, input=b"100", check=True)
+    write(kafka, topic, 10)
+    subprocess.run(kcat, input=b"101", check=True)
+    write(kafka, topic, 10, partition=1)
+    asyncio.run(run())
+    there = values([record for record in seen if record.partition == PARTITION])
+    assert there == [*range(10), 100, *range(10), 101]
+    assert values([record for record in seen if record.partition == 1]) == list(range(10))
+    assert {tuple(record.headers) for record in seen} == {()}
+    assert lag(kafka, topic.name, topic.name) == 0
 
 
 def test_what_a_client_aborted_is_not_read(kafka: str, topic: Topic) -> None:

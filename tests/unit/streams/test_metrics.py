@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime.monitoring import Metrics
 from schemas.codec import encode
 from schemas.events import MetricFamily, MetricsEvent, Sample
+from streams.chunks import Chunk
 from streams.instruments import Instruments
 from streams.metrics import SILENT_S, SOURCES, Bridge
-from streams.transport import Chunk
 from tests.unit.streams.records import FakeRecord
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.transport import CHUNK_BYTES, CHUNK_RECORDS, chunks
+from streams.chunks import CHUNK_BYTES, CHUNK_RECORDS, chunks
 from tests.unit.streams.records import FakeRecord
 
 SIZES = st.sampled_from([0, 1, 700, CHUNK_BYTES // 2, CHUNK_BYTES, CHUNK_BYTES + 1])
