@@ -117,7 +117,9 @@ class ModelNotFound(JobError):
     code = "model_not_found"
 
     def __init__(self, model: str, places: str) -> None:
-        super().__init__(f"Model {shown(model)} was not found in {places}. `headrace models` lists the known ones.")
+        super().__init__(
+            f"Model {shown(model)} was not found in {places}. Check the id; a tuned model's is in the result of its fine-tune."
+        )
 
 
 class ModelUnavailable(JobError):

@@ -50,7 +50,7 @@ def test_every_error_has_a_code_of_its_own() -> None:
     [
         (errors.RequestTooLarge(2_000_000, 1_048_576), ["2,000,000", "1,048,576", "URI"]),
         (errors.IdConflict("acme", "job-1"), ["'acme'", "'job-1'", "new id"]),
-        (errors.ModelNotFound("nope", "examples/models"), ["'nope'", "examples/models", "headrace models"]),
+        (errors.ModelNotFound("nope", "examples/models"), ["'nope'", "examples/models", "Check the id"]),
         (errors.AdapterMismatch("a", "base-1", "base-2"), ["'a'", "'base-1'", "'base-2'"]),
         (errors.PromptTooLong(5_000, 100, 4_096), ["5,000", "100", "4,096", "Shorten"]),
         (errors.DatasetUnreachable("s3://x", "no such bucket"), ["'s3://x'", "no such bucket"]),
