@@ -19,7 +19,7 @@ def configure() -> None:
     for chatty in ("faust", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # A crash is logged by each service that it passes, and once at the end, by us.
-    for crashing in ("mode", "streams.app"):
+    for crashing in ("mode", "streams.app", "streams.transport"):
         logging.getLogger(crashing).setLevel(logging.CRITICAL)
 
 

@@ -4,6 +4,7 @@ Kafka takes any bytes for a header's name; aiokafka raises in the middle of the 
 so one such record would stop everybody's requests for ever.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Final
 from confluent_kafka import TopicPartition
 
 from runtime.kafka import placed_consumer
+
+log = logging.getLogger(__name__)
 
 WAIT_S: Final = 5.0
 
@@ -31,6 +34,7 @@ class Salvaged:
 
 def salvage(bootstrap: str, topic: str, partition: int, offset: int) -> list[Salvaged]:
     """The first record from ``offset`` on; none where it does not come within ``WAIT_S``. Blocks."""
+    log.warning("A record of %s-%d, from offset %d on, has a header whose name is no text.", topic, partition, offset)
     with closing(placed_consumer(bootstrap, [TopicPartition(topic, partition, offset)])) as consumer:
         return [
             Salvaged(topic, partition, message.offset() or 0, message.timestamp()[1], message.key(), message.value())

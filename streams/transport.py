@@ -7,7 +7,6 @@ first chunk that is not acknowledged, so nothing is skipped, and a chunk may com
 """
 
 import asyncio
-import logging
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +21,6 @@ from mode.utils.locks import Event
 
 from streams.chunks import CHUNK_RECORDS, Chunk, Record, chunks
 from streams.salvage import salvage
-
-log = logging.getLogger(__name__)
 
 #: With so many chunks unacknowledged, a partition is not read on; one fetch may go beyond it.
 CHUNKS_IN_FLIGHT: Final = 4
@@ -164,7 +161,6 @@ class ChunkedConsumer(driver.Consumer):
     async def _salvage(self, tp: TP) -> Sequence[Record]:
         transport = cast(driver.Transport, self.transport)
         servers = ",".join(driver.server_list(transport.url, transport.default_port))
-        log.warning("A record of %s-%d, from offset %d, has a header that is no text.", *tp, self._next[tp])
         return await asyncio.to_thread(salvage, servers, *tp, self._next[tp])
 
     async def _place(self, generation: int) -> None:

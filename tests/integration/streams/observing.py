@@ -41,6 +41,14 @@ class Tail:
             taken += self._read(count - len(taken), 0.2)
         return taken
 
+    def take_of(self, key: str, count: int) -> list[Written]:
+        """The next ``count`` records of one job, whatever else comes."""
+        taken: list[Written] = []
+        deadline_s = time.monotonic() + LIMIT_S
+        while len(taken) < count and time.monotonic() < deadline_s:
+            taken += [record for record in self._read(100, 0.2) if record.key == key.encode()]
+        return taken
+
     def rest(self) -> list[Written]:
         """All that lies there now and was not taken."""
         rest: list[Written] = []
@@ -90,6 +98,13 @@ def states(database: Database, prefix: str) -> dict[str, int]:
     statement = text("SELECT state, count(*) FROM jobs WHERE id LIKE :prefix GROUP BY state")
     with database.begin() as connection:
         return {state: count for state, count in connection.execute(statement, {"prefix": f"{prefix}%"})}
+
+
+def outbox(database: Database, prefix: str) -> int:
+    """How many terminal events of such jobs wait for their delivery."""
+    statement = text("SELECT count(*) FROM outbox WHERE job_id LIKE :prefix")
+    with database.begin() as connection:
+        return int(connection.execute(statement, {"prefix": f"{prefix}%"}).scalar_one())
 
 
 def _offsets(asking: Consumer, topic: str) -> dict[int, tuple[int, int]]:

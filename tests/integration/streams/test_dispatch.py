@@ -69,8 +69,8 @@ def test_the_job_of_a_lost_worker_is_tried_again_and_a_third_loss_makes_it_poiso
         # It never answers and never renews its leases.
         with worker.running():
             publish(publisher, "poison-", 1)
-            (record,) = results.take(1)
-        told = [json.loads(record.value or b"") for record in statuses.rest()]
+            (record,) = results.take_of("poison-0", 1)
+        told = [json.loads(record.value or b"") for record in statuses.take_of("poison-0", 7)]
     end: ResultEvent = decode(ResultEvent, record.value or b"")
     assert (end.job_id, end.status, end.attempt) == ("poison-0", Terminal.FAILED, 3)
     assert end.error

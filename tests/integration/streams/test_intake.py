@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from runtime.database import Database
 from runtime.kafka import Publisher
 from schemas import topics
+from schemas.limits import REQUEST_BYTES
 from schemas.topics import Kind
 from tests.integration.streams.conftest import StartDispatcher
-from tests.integration.streams.observing import lag, states, tail, until
+from tests.integration.streams.observing import lag, outbox, states, tail, until
 from tests.servers import execute
 
 GENERATE = topics.REQUESTS[Kind.GENERATE]
@@ -46,6 +47,35 @@ def test_a_thousand_malformed_requests_among_a_hundred_good_ones_are_dead_letter
     assert {letter.headers["dlq.error.code"] for letter in letters} == {b"malformed_request"}
     assert dispatcher.is_running
     assert dispatcher.stop() == 0
+
+
+def test_what_is_refused_is_told_once_to_its_sender_and_leaves_the_first_job_alone(
+    broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
+) -> None:
+    start_dispatcher()
+    large = request("told-large").replace(b"1 May", b"x" * REQUEST_BYTES)
+    late = json.dumps({"id": "told-late", "model": "m", "prompt": "p", "deadline": "2020-01-01T00:00:00Z"}).encode()
+    sent = [
+        request("told-first"), request("told-first"), request("told-first").replace(b"1 May", b"2 May"),
+        b'{"id": "told-wrong", "n": "x"}', large, late, None,
+    ]  # fmt: skip
+    with tail(broker, GENERATE.dead_letters) as dead_letters, tail(broker, topics.RESULTS.name) as results:
+        for value in sent:
+            publisher.publish_raw(GENERATE.name, b"same partition", value, [])
+        letters = [(letter.headers["dlq.error.code"], letter.value) for letter in dead_letters.take(4)]
+        ends = [json.loads(record.value or b"") for record in results.take(3)]
+        assert until(lambda: lag(broker, GENERATE.name), lambda records: records == 0) == 0
+        assert (dead_letters.rest(), results.rest()) == ([], [])
+    assert letters == [
+        (b"id_conflict", sent[2]), (b"invalid_request", sent[3]), (b"request_too_large", large),
+        (b"malformed_request", None),
+    ]  # fmt: skip
+    assert {(end["job_id"], end["status"], end["error"]["code"]) for end in ends} == {
+        ("told-wrong", "failed", "invalid_request"), ("told-large", "failed", "request_too_large"),
+        ("told-late", "expired", "expired"),
+    }  # fmt: skip
+    assert states(database, "told-") == {"queued": 1, "rejected": 2, "expired": 1}
+    assert outbox(database, "told-") == 0
 
 
 def test_a_kill_in_the_middle_of_intake_loses_nothing_and_doubles_nothing(
