@@ -1,7 +1,8 @@
 """Which formats can be misread: found by writing every date in every format, not by rules.
 
-``05/03/2023`` is a day in March to one reader and in May to another, and ``3/5/23`` doesn't say
-its century. Any two formats that can write one text for two dates are ambiguous, both of them.
+``05/03/2023`` is a day in March to one reader and in May to another, ``Sun, 10/1/2023`` is one in October
+in the United States and would be one in January in Britain, and ``3/5/23`` doesn't say its century. Any two
+formats that can write one text for two dates are ambiguous, both of them.
 """
 
 import dataclasses
@@ -11,11 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from examples.dates.formats import DateFormat
 
 #: Examples are drawn from these years.
-YEARS = range(1980, 2040)
+YEARS = range(1990, 2030)
 
 #: One year (a leap year) a century before one of ``YEARS``: a format without the century writes
 #: some text twice.
 CENTURY_EARLIER = range(1924, 1925)
+
+
+#: Who takes a text to be which date.
+Reading = tuple[DateFormat, datetime.date]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Collision:
     """A text that stands for more than one date, and who writes it for which."""
 
     text: str
-    readings: tuple[tuple[DateFormat, datetime.date], ...]
+    readings: tuple[Reading, ...]
 
 
 def days_of(years: Iterable[int]) -> Iterator[datetime.date]:
@@ -34,19 +39,32 @@ def days_of(years: Iterable[int]) -> Iterator[datetime.date]:
         yield from map(datetime.date.fromordinal, range(start, end))
 
 
-def collisions(formats: Sequence[DateFormat], dates: Sequence[datetime.date]) -> dict[DateFormat, Collision]:
-    """Map each ambiguous format to a text that shows it; the formats not in it are proven.
+def collisions(
+    formats: Sequence[DateFormat], dates: Sequence[datetime.date], readers: Iterable[DateFormat] = ()
+) -> dict[DateFormat, Collision]:
+    """Map each ambiguous one of ``formats`` to a text that shows it; the formats not in it are proven.
 
-    Writes ``len(formats) * len(dates)`` texts and keeps them all: about 10 µs and 300 bytes each.
+    ``readers`` are further formats that people may take a text to be in. All are tried on all dates, at 10 µs each;
+    the texts of ``formats`` are kept, at 300 bytes each.
     """
-    readings: dict[str, list[tuple[DateFormat, datetime.date]]] = {}
+    readings: dict[str, list[Reading]] = {}
     for date_format in formats:
         write = date_format.writer().write
         for date in dates:
             readings.setdefault(write(date), []).append((date_format, date))
+    for reader in readers:
+        write = reader.writer().write
+        for date in dates:
+            known = readings.get(write(date))
+            if known and known[0][1] != date:
+                known.append((reader, date))
+    return _ambiguous(readings, set(formats))
+
+
+def _ambiguous(readings: dict[str, list[Reading]], formats: set[DateFormat]) -> dict[DateFormat, Collision]:
     found: dict[DateFormat, Collision] = {}
-    for text, readers in readings.items():
-        if len({date for _, date in readers}) > 1:
-            for date_format, _ in readers:
-                found.setdefault(date_format, Collision(text, tuple(readers)))
+    for text, known in readings.items():
+        if len({date for _, date in known}) > 1:
+            for date_format in formats.intersection(date_format for date_format, _ in known):
+                found.setdefault(date_format, Collision(text, tuple(known)))
     return found

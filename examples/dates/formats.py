@@ -2,14 +2,14 @@
 
 The patterns come from Babel's copy of the CLDR; nothing here is written by hand but the list of
 languages and of the styles asked for. Which of them end up in the data set is not decided here
-but by ``ambiguity.py``.
+but by ``ambiguity.py``, which also asks the languages' other regions.
 """
 
 import dataclasses
 import datetime
 from collections.abc import Iterator
 
-from babel import Locale
+from babel import Locale, localedata
 from babel.dates import DateTimePattern
 
 #: The order is part of the build: examples take their locale in turn.
@@ -57,10 +57,28 @@ def parsed_patterns(locale: Locale) -> dict[str, DateTimePattern]:
 
 
 def candidate_formats() -> Iterator[DateFormat]:
-    """Yield every format of every locale, each pattern once a locale."""
-    for locale in LOCALES:
+    """Yield every format of the ten locales, each pattern once a locale."""
+    for identifier in LOCALES:
         seen: set[str] = set()
-        for name, parsed in parsed_patterns(Locale.parse(locale)).items():
+        for name, parsed in parsed_patterns(Locale.parse(identifier)).items():
             if parsed.pattern not in seen:
                 seen.add(parsed.pattern)
-                yield DateFormat(locale, name, parsed.pattern)
+                yield DateFormat(identifier, name, parsed.pattern)
+
+
+def regional_formats() -> Iterator[DateFormat]:
+    """Yield what the regions of the ten languages write differently: British, Swiss, Mexican … formats.
+
+    A pattern comes once for each set of names that it is filled with.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    for identifier in sorted(localedata.locale_identifiers()):
+        locale = Locale.parse(identifier)
+        if locale.language not in LOCALES or locale.script:
+            continue
+        names = str([list(group["format"]["abbreviated"].items()) for group in (locale.months, locale.days)])
+        for name, parsed in parsed_patterns(locale).items():
+            key = (locale.language, parsed.pattern, names)
+            if key not in seen and identifier not in LOCALES:
+                yield DateFormat(identifier, name, parsed.pattern)
+            seen.add(key)
