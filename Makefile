@@ -12,7 +12,7 @@ CODE := schemas producers streams workers runtime deploy scripts examples tests
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-.PHONY: help setup demo up down test check bench lock clean
+.PHONY: help setup demo up down test check lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,9 +40,6 @@ check: setup ## Lint, format, types, import contracts, drift of the contract, un
 	@.venv/bin/lint-imports
 	@$(PYTHON) scripts/contract.py --check
 	@$(PYTHON) -m pytest tests/unit $(ARGS)
-
-bench: setup ## Run the benchmarks: all, or BENCH=area.figure.
-	@$(PYTHON) -m benchmarks $(BENCH)
 
 lock: setup ## Resolve the requirements and Kafka's jars again, and write their hashes.
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt
