@@ -10,14 +10,16 @@ from runtime.database.migrate import upgrade
 from runtime.kafka import Publisher
 from runtime.topic_admin import TopicAdmin
 from tests.acceptance.processes import HeadraceProcess
+from tests.acceptance.topics import forget_records
 
 StartDispatcher = Callable[[], HeadraceProcess]
 
 
 @pytest.fixture(scope="session")
 def broker(kafka: str) -> str:
-    """The address of a Kafka that has all topics."""
+    """The address of a Kafka that has all topics, without what other folders' tests have written there."""
     TopicAdmin(kafka).create_missing()
+    forget_records(kafka)
     return kafka
 
 
