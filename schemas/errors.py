@@ -118,7 +118,8 @@ class ModelNotFound(JobError):
 
     def __init__(self, model: str, places: str) -> None:
         super().__init__(
-            f"Model {shown(model)} was not found in {places}. Check the id; a tuned model's is in the result of its fine-tune."
+            f"Model {shown(model)} was not found in {places}. "
+            "Check the id; a tuned model's is in the result of its fine-tune."
         )
 
 
