@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from runtime.database.jobs import Admission, Admitted, Source, request_digest
+from runtime.database.admissions import Admission, Admitted, Source, request_digest
 from runtime.settings import CODE_VERSION
 from schemas.codec import child_traceparent, decode_request, derived_id, digest, new_traceparent, readable_id
 from schemas.dead_letters import HEADERS, DeadLetter

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from runtime.database import jobs
-from runtime.database.jobs import RANK, Admission, Admitted, QueuedJob
+from runtime.database.admissions import RANK, Admission, Admitted, admit
+from runtime.database.jobs import QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from schemas.errors import RequestRefused
@@ -65,7 +65,7 @@ class Intake:
 
     async def _confirmed(self, kind: Kind, verdicts: Sequence[Verdict]) -> list[Verdict]:
         admissions = [verdict.admission for verdict in verdicts if verdict.admission]
-        fates = await self._database.insist(jobs.admit, admissions)
+        fates = await self._database.insist(admit, admissions)
         self._count(kind, admissions, fates)
         answers = iter(fates)
         return [confirm(verdict, next(answers)) if verdict.admission else verdict for verdict in verdicts]

@@ -54,8 +54,17 @@ jobs: Final = Table(
     _time("scheduled_at"),
     _time("finished_at"),
     Column("error_code", Text),
+    #: What it counts for when tenants take turns: about its tokens.
+    Column("cost", BigInteger, nullable=False, server_default="1"),
+    #: The client's last wish, as it came, while the job has a worker that may not have seen it.
+    Column("control", JSON),
     Index("jobs_queued", "kind", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
     Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
+    Index(
+        "jobs_deadlines",
+        "deadline",
+        postgresql_where=text("deadline IS NOT NULL AND state IN ('queued', 'paused')"),
+    ),
     Index("jobs_recent", "tenant", text("submitted_at DESC")),
 )
 
@@ -88,7 +97,10 @@ outbox: Final = Table(
     Column("traceparent", Text, nullable=False),
     Column("event", JSON, nullable=False),
     _time("created_at", nullable=False),
-    Index("outbox_created", "created_at"),
+    #: Who wrote it. Rows are read in the order of their transactions, and only of those before every one that
+    #: still runs: a row of theirs could come to lie before one that was read.
+    Column("transaction", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
+    Index("outbox_order", "transaction", "tenant", "job_id"),
 )
 
 #: What to bill, once an item of a job however often it ran.
@@ -122,6 +134,33 @@ adapters: Final = Table(
     Column("code", Text, nullable=False),
     _time("created_at", nullable=False),
     _of_job(),
+)
+
+#: How far a long job is, the latest of each: its small state, and the artifact of its large one.
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    #: The attempt that wrote it.
+    Column("attempt", Integer, nullable=False),
+    #: Steps or batches that are done.
+    Column("position", BigInteger, nullable=False),
+    Column("state", JSON),
+    Column("artifact_uri", Text),
+    Column("artifact_sha256", Text),
+    Column("size_bytes", BigInteger, nullable=False),
+    _time("created_at", nullable=False),
+    _of_job(),
+)
+
+#: Up to where the request topics were compared with the jobs.
+reconciled: Final = Table(
+    "reconciled",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, nullable=False),
 )
 
 #: Who reads which partition of the work topic, for as long as the lease lasts.

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from runtime.database import jobs, outcomes
-from runtime.database.jobs import Admission, LeasedJob, QueuedJob, Source
+from runtime.database import admissions, jobs, outcomes
+from runtime.database.admissions import Admission, Source
+from runtime.database.jobs import LeasedJob, QueuedJob
 from schemas.errors import InvalidRequest
 from schemas.requests import FineTuneRequest, GenerateRequest, Request
 from schemas.results import (
@@ -40,7 +41,7 @@ def admission(job_id: str, request: Request | None = None, *, tenant: str = "def
         id=job_id,
         kind=Kind.FINETUNE if isinstance(request, FineTuneRequest) else Kind.GENERATE,
         request=request,
-        request_sha256=jobs.request_digest(request)[1],
+        request_sha256=admissions.request_digest(request)[1],
         traceparent=TRACE,
         source=Source("headrace.requests.generate.v1", 0, next(_offsets) if offset < 0 else offset),
         submitted_at=NOW,
@@ -74,7 +75,7 @@ def leased(
     connection: Connection, *rows: Admission, worker: str = "worker-1", lease_s: float = 30.0
 ) -> list[LeasedJob]:
     """The rows, admitted and given to a worker, in their order."""
-    jobs.admit(connection, rows)
+    admissions.admit(connection, rows)
     taken = {item.job.id: item for item in jobs.lease(connection, [(queued(row), worker) for row in rows], lease_s)}
     return [taken[row.id] for row in rows]
 

@@ -2,8 +2,8 @@
 
 from sqlalchemy import Connection, select, text
 
-from runtime.database import jobs, tables
-from runtime.database.jobs import Admitted
+from runtime.database import admissions, jobs, tables
+from runtime.database.admissions import Admitted
 from schemas.events import Lease
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, generate, leased, queued, rejection
@@ -11,43 +11,45 @@ from tests.integration.database.rows import admission, generate, leased, queued,
 
 def test_a_new_request_is_queued(connection: Connection) -> None:
     row = admission("a")
-    assert jobs.admit(connection, [row]) == [Admitted.NEW]
+    assert admissions.admit(connection, [row]) == [Admitted.NEW]
     assert jobs.queued(connection, Kind.GENERATE, 10) == [queued(row)]
 
 
 def test_the_same_request_under_the_same_id_runs_once(connection: Connection) -> None:
-    fates = jobs.admit(connection, [admission("a"), admission("a")])
+    fates = admissions.admit(connection, [admission("a"), admission("a")])
     assert fates == [Admitted.NEW, Admitted.REPEATED]
     assert len(jobs.queued(connection, Kind.GENERATE, 10)) == 1
 
 
 def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(connection: Connection) -> None:
     first = admission("a", generate("first"))
-    jobs.admit(connection, [first])
-    assert jobs.admit(connection, [admission("a", generate("second"))]) == [Admitted.CONFLICT]
+    admissions.admit(connection, [first])
+    assert admissions.admit(connection, [admission("a", generate("second"))]) == [Admitted.CONFLICT]
     (item,) = jobs.lease(connection, [(queued(first), "worker-1")], 30.0)
     assert item.job.request == generate("first")
 
 
 def test_an_id_belongs_to_its_tenant(connection: Connection) -> None:
-    fates = jobs.admit(connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")])
+    fates = admissions.admit(
+        connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")]
+    )
     assert fates == [Admitted.NEW, Admitted.NEW]
 
 
 def test_a_record_that_is_read_again_after_a_crash_is_told_from_a_repeat(connection: Connection) -> None:
     row = admission("a")
-    jobs.admit(connection, [row])
-    assert jobs.admit(connection, [row]) == [Admitted.REREAD]
+    admissions.admit(connection, [row])
+    assert admissions.admit(connection, [row]) == [Admitted.REREAD]
 
 
 def test_the_order_of_the_answers_is_the_order_of_the_requests(connection: Connection) -> None:
-    jobs.admit(connection, [admission("b")])
+    admissions.admit(connection, [admission("b")])
     rows = [admission("a"), admission("b", generate("other")), admission("c"), admission("b")]
-    assert jobs.admit(connection, rows) == [Admitted.NEW, Admitted.CONFLICT, Admitted.NEW, Admitted.REPEATED]
+    assert admissions.admit(connection, rows) == [Admitted.NEW, Admitted.CONFLICT, Admitted.NEW, Admitted.REPEATED]
 
 
 def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection: Connection) -> None:
-    assert jobs.admit(connection, [rejection("bad")]) == [Admitted.NEW]
+    assert admissions.admit(connection, [rejection("bad")]) == [Admitted.NEW]
     state = connection.execute(text("SELECT state, error_code FROM jobs WHERE id = 'bad'")).one()
     assert tuple(state) == ("rejected", "invalid_request")
     for table in (tables.results, tables.outbox):
@@ -56,8 +58,8 @@ def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection
 
 
 def test_a_refused_request_with_a_known_id_writes_no_second_result(connection: Connection) -> None:
-    jobs.admit(connection, [admission("a")])
-    assert jobs.admit(connection, [rejection("a")]) == [Admitted.CONFLICT]
+    admissions.admit(connection, [admission("a")])
+    assert admissions.admit(connection, [rejection("a")]) == [Admitted.CONFLICT]
     assert connection.execute(select(tables.results)).all() == []
 
 
@@ -69,7 +71,7 @@ def test_a_prompt_may_hold_any_character(connection: Connection) -> None:
 
 def test_priority_goes_before_age(connection: Connection) -> None:
     rows = [admission(name) for name in ("normal", "high", "batch")]
-    jobs.admit(connection, rows)
+    admissions.admit(connection, rows)
     for name, rank in (("high", 0), ("batch", 2)):
         connection.execute(text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name})
     assert [job.id for job in jobs.queued(connection, Kind.GENERATE, 10)] == ["high", "normal", "batch"]
@@ -90,6 +92,6 @@ def test_a_lease_is_renewed_for_its_epoch_alone(connection: Connection) -> None:
 
 
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
-    assert jobs.admit(connection, []) == []
+    assert admissions.admit(connection, []) == []
     assert jobs.lease(connection, [], 30.0) == []
     assert jobs.renew(connection, [], 30.0) == set()

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
-from runtime.database import Database, jobs, outcomes, queries, workers
+from runtime.database import Database, admissions, jobs, outcomes, queries, workers
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
 
-MODULES = (jobs, outcomes, queries, workers)
+MODULES = (admissions, jobs, outcomes, queries, workers)
 STATEMENTS = {
     f"{module.__name__}.{name}": value
     for module in MODULES
@@ -45,7 +45,7 @@ def executed(database: Database) -> dict[str, dict[str, object]]:
 def run_everything(connection: Connection) -> None:
     tune = FineTuneRequest(model="example-base", dataset=Dataset(uri="dates/train.jsonl"))
     first, second = leased(connection, admission("a", tune), admission("b"), lease_s=0.0)
-    jobs.admit(connection, [rejection("c")])
+    admissions.admit(connection, [rejection("c")])
     jobs.queued(connection, Kind.GENERATE, 10)
     jobs.renew(connection, [first.lease], 30.0)
     outcomes.expired(connection, 10)

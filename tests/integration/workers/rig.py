@@ -13,7 +13,8 @@ from typing import Self
 from confluent_kafka import Message
 
 from runtime.database import Database
-from runtime.database.jobs import Admission, LeasedJob, QueuedJob, Source, admit, lease, request_digest
+from runtime.database.admissions import Admission, Source, admit, request_digest
+from runtime.database.jobs import LeasedJob, QueuedJob, lease
 from runtime.kafka import Publisher, assigned_consumer
 from runtime.monitoring import Metrics
 from runtime.settings import Settings

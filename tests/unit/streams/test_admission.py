@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.database.jobs import Admitted
+from runtime.database.admissions import Admitted
 from schemas.codec import trace_id_of
 from schemas.limits import REQUEST_BYTES
 from schemas.results import Terminal
