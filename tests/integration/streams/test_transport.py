@@ -81,6 +81,32 @@ def test_every_record_comes_once_and_in_order_and_offsets_are_committed_to_the_e
     assert lag(kafka, topic.name, topic.name) == 0
 
 
+def test_a_commit_takes_what_was_acknowledged_while_another_commit_was_on_its_way(kafka: str, topic: Topic) -> None:
+    """Faust's own commit ends with the one that it finds, and leaves what came after that one had begun."""
+    seen: list[int] = []
+    second_may_end = asyncio.Event()
+
+    async def keep(chunk: Chunk) -> None:
+        if seen:
+            await second_may_end.wait()
+        seen.append(len(chunk.records))
+
+    async def run() -> None:
+        async with reading(kafka, topic, keep) as app:
+            assert isinstance(app.consumer, ChunkedConsumer)
+            write(kafka, topic, 2 * CHUNK_RECORDS)
+            await until_true(lambda: len(seen) == 1)
+            early = asyncio.create_task(app.consumer.commit())
+            second_may_end.set()
+            # Without a pause: the broker's answer to the early commit must not be here before the second chunk.
+            while len(seen) < 2 or app.consumer.in_flight(TP(topic.name, PARTITION)):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await asyncio.gather(early, app.consumer.commit())
+            assert await asyncio.to_thread(lag, kafka, topic.name, topic.name) == 0
+
+    asyncio.run(run())
+
+
 def test_an_agent_works_on_one_chunk_at_a_time(kafka: str, topic: Topic) -> None:
     """faust-streaming#606: with a concurrency above 1, work in flight is committed."""
     at_once, most, seen = 0, 0, 0
