@@ -6,7 +6,6 @@ While it moves, two may; a job is leased once all the same, because the database
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -104,7 +103,7 @@ class Dispatch:
             self._wake.clear()
 
     async def _dispatch(self) -> None:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
         self._scheduler.release_lost(now_s - self._lease_s)
@@ -114,7 +113,7 @@ class Dispatch:
         while self._owner:
             self._take_deliveries()
             await self._poll([kind for kind in Kind if self._scheduler.wants_more(kind)], REFILL_JOBS)
-            assignments = self._scheduler.next_assignments(BATCH_JOBS, time.monotonic())
+            assignments = self._scheduler.next_assignments(BATCH_JOBS, asyncio.get_running_loop().time())
             if not assignments:
                 break
             await self._lease(assignments)
@@ -179,7 +178,7 @@ class Dispatch:
         except msgspec.DecodeError as error:
             log.warning("A heartbeat at offset %d is not readable: %s", record.offset, printable(str(error)))
             return "malformed"
-        return "taken" if self._scheduler.heartbeat(beat, time.monotonic()) else "outdated"
+        return "taken" if self._scheduler.heartbeat(beat, asyncio.get_running_loop().time()) else "outdated"
 
     def _show(self) -> None:
         for kind in Kind:

@@ -1,6 +1,6 @@
 """Agent of the request topics: bytes to admitted jobs, or to dead letters."""
 
-import time
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -48,7 +48,8 @@ class Intake:
 
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
         """
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
         verdicts = await self._confirmed(kind, [judge(kind, record, datetime.now(UTC)) for record in chunk.records])
         news = [verdict.admission for verdict in verdicts if verdict.admission]
         letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
@@ -61,7 +62,7 @@ class Intake:
         await announce_ends(self._publisher, self._database, ends)
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
-        self._instruments.chunk_s.labels(kind).observe(time.monotonic() - started)
+        self._instruments.chunk_s.labels(kind).observe(loop.time() - started_s)
 
     async def _confirmed(self, kind: Kind, verdicts: Sequence[Verdict]) -> list[Verdict]:
         admissions = [verdict.admission for verdict in verdicts if verdict.admission]

@@ -8,13 +8,17 @@ import logging
 import os
 import signal
 import threading
+from contextlib import closing
+from functools import partial
 from typing import Final
 
 from runtime.database import Database
+from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics, MetricsReporter
 from runtime.settings import Settings
 from schemas.errors import HeadraceError
+from workers.consumer import open_partition
 from workers.context import Tools
 from workers.evaluate import evaluate
 from workers.finetune import finetune
@@ -51,8 +55,9 @@ def serve(settings: Settings, handlers: Handlers) -> None:
     publisher = Publisher(settings.kafka, "worker")
     reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)
     try:
-        with open_tools(settings, database, metrics) as tools:
-            asyncio.run(_work(settings, Servers(database, publisher, metrics), tools, handlers))
+        with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
+            servers = Servers(thread, publisher, partial(open_partition, settings.kafka), metrics)
+            asyncio.run(_work(settings, servers, tools, handlers))
     finally:
         reporter.close()
         publisher.close()

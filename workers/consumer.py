@@ -1,11 +1,13 @@
 """The polling thread: work records in, batches of jobs out to the event loop."""
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -35,6 +37,17 @@ class Taken:
 
     work: tuple[WorkEvent, ...]
     position: int
+
+
+class WorkReader(Protocol):
+    """Reads a worker's partition from the end that it had when the reader was opened."""
+
+    @property
+    def position(self) -> int:
+        """Every record below this offset was read, or was there before."""
+
+    async def read(self, take: Callable[[Taken], None]) -> None:
+        """Call ``take`` in the loop's thread with what comes, until cancelled."""
 
 
 class WorkConsumer:
@@ -73,6 +86,22 @@ class WorkConsumer:
         """Let ``run`` return within ``POLL_S``."""
         self._closed.set()
 
+    async def read(self, take: Callable[[Taken], None]) -> None:
+        """Run in a thread of its own until cancelled; ``take`` is called in the loop's."""
+        loop = asyncio.get_running_loop()
+        polling = ThreadPoolExecutor(1, thread_name_prefix="kafka-work")
+
+        def hand_on(taken: Taken) -> None:
+            loop.call_soon_threadsafe(take, taken)
+
+        reading = loop.run_in_executor(polling, self.run, hand_on)
+        try:
+            await asyncio.shield(reading)
+        finally:
+            self.close()
+            await asyncio.wait([reading])
+            polling.shutdown(wait=False)
+
     def _poll(self) -> list[Message]:
         # `consume` alone would wait until its batch is full or its time is over.
         first = self._consumer.poll(POLL_S)
@@ -99,6 +128,15 @@ class WorkConsumer:
             return None
         # A record for a worker that had this partition before: its lease was never ours.
         return event if event.lease.worker_id == self._worker_id else None
+
+
+async def open_partition(bootstrap: str, partition: int, worker_id: str, metrics: WorkerMetrics) -> WorkReader:
+    """The reader of a partition of the work topic.
+
+    Raises:
+        ServerUnreachable: Kafka does not answer, or has no such topic.
+    """
+    return await asyncio.to_thread(WorkConsumer, bootstrap, partition, worker_id, metrics)
 
 
 def _open_at_end(bootstrap: str, partition: int) -> tuple[Consumer, int]:

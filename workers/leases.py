@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 from runtime.database.thread import DatabaseThread
@@ -24,7 +23,7 @@ class PartitionLost(HeadraceError):
 
 
 class Leases:
-    """Holds the leases of one worker.
+    """Holds the leases of one worker; made in a running event loop.
 
     Postgres' clock decides who holds a lease. The local one, which stands for nothing but time
     passed, only tells when a renewal that nobody answered has to be taken for a loss.
@@ -37,7 +36,8 @@ class Leases:
         self._lease_s = lease_s
         self._partition = -1
         self._held: dict[Lease, JobContext] = {}
-        self._renewed_s = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._renewed_s = self._loop.time()
 
     async def claim(self) -> int:
         """Take a free partition of the work topic.
@@ -46,7 +46,7 @@ class Leases:
             NoFreePartition: as many workers as partitions are at work.
             ServerUnreachable: Postgres is away.
         """
-        self._renewed_s = time.monotonic()
+        self._renewed_s = self._loop.time()
         self._partition = await self._database.run(claim_partition, self._worker_id, self._host, self._lease_s)
         return self._partition
 
@@ -82,7 +82,7 @@ class Leases:
             PartitionLost: as ``keep``.
         """
         leases = tuple(self._held)
-        asked_s = time.monotonic()
+        asked_s = self._loop.time()
         try:
             async with asyncio.timeout(self._renewed_s + self._lease_s - asked_s):
                 held = await self._database.insist(

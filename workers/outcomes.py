@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,7 +71,8 @@ class Outcomes:
             await self._commit(batch)
 
     async def _commit(self, batch: list[_Ending]) -> None:
-        begun_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         try:
             held = await self._database.insist(outcomes.settle, [ending.settlement for ending in batch])
         except Exception as error:  # whatever Postgres refuses of one outcome must not take its neighbours along
@@ -83,7 +83,7 @@ class Outcomes:
             for ending in batch:
                 await self._commit([ending])
             return
-        self._metrics.settle_s.observe(time.monotonic() - begun_s)
+        self._metrics.settle_s.observe(loop.time() - begun_s)
         self._metrics.settled.observe(len(batch))
         for ending in batch:
             if ending.settlement.lease in held:

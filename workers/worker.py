@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import secrets
-from concurrent.futures import ThreadPoolExecutor
+import random
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics
@@ -16,7 +15,7 @@ from runtime.settings import CODE_VERSION, Settings
 from schemas.errors import ServerUnreachable
 from schemas.events import Heartbeat, Slots
 from workers.announcer import KafkaAnnouncer
-from workers.consumer import Taken, WorkConsumer
+from workers.consumer import Taken, WorkReader
 from workers.context import Tools
 from workers.desk import Desk, Workplace
 from workers.heartbeats import Heartbeats
@@ -34,13 +33,17 @@ GRACE_S: Final = 7.0
 LAST_ORDERS_S: Final = 0.5
 FLUSH_S: Final = 1.0
 
+#: Opens the given partition of the work topic, at its end, for the worker of this id.
+OpenPartition = Callable[[int, str, WorkerMetrics], Awaitable[WorkReader]]
+
 
 @dataclass(frozen=True)
 class Servers:
     """What a worker's process has open to the outside."""
 
-    database: Database
+    database: DatabaseThread
     publisher: Publisher
+    open_partition: OpenPartition
     metrics: Metrics
 
 
@@ -48,16 +51,16 @@ class Worker:
     """Owns one partition of the work topic for as long as it runs; made in a running event loop."""
 
     def __init__(self, settings: Settings, servers: Servers, tools: Tools, handlers: Handlers) -> None:
-        self.id = f"{settings.host}-{secrets.token_hex(4)}"
+        self.id = f"{settings.host}-{random.getrandbits(32):08x}"
         self._settings = settings
         self._publisher = servers.publisher
         self._tools = tools
         self._metrics = WorkerMetrics(servers.metrics)
-        self._database = DatabaseThread(servers.database)
-        self._leases = Leases(self._database, self.id, settings.host, settings.lease_s)
+        self._open_partition = servers.open_partition
+        self._leases = Leases(servers.database, self.id, settings.host, settings.lease_s)
         announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
-        self._outbox = Outbox(self._database, servers.publisher)
-        self._outcomes = Outcomes(self._database, self._outbox, announcer, self._metrics)
+        self._outbox = Outbox(servers.database, servers.publisher)
+        self._outcomes = Outcomes(servers.database, self._outbox, announcer, self._metrics)
         self._heartbeats = Heartbeats(servers.publisher, self._describe)
         self._desk = Desk(
             Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),
@@ -66,7 +69,6 @@ class Worker:
             self._metrics,
             self._heartbeats.soon,
         )
-        self._polling = ThreadPoolExecutor(1, thread_name_prefix="kafka-work")
         #: Set once the dispatcher can know this worker.
         self.serving = asyncio.Event()
         self.partition = -1
@@ -80,26 +82,20 @@ class Worker:
             NoFreePartition, ServerUnreachable: it could not begin.
             PartitionLost: another worker may own its partition, so it dropped everything.
         """
-        try:
-            self.partition = await self._leases.claim()
-            consumer = await asyncio.to_thread(
-                WorkConsumer, self._settings.kafka, self.partition, self.id, self._metrics
-            )
-            self._position = consumer.position
-            await self._serve(consumer, stop)
-            await self._leave()
-        finally:
-            self._polling.shutdown(wait=False)
-            self._database.close()
+        self.partition = await self._leases.claim()
+        reader = await self._open_partition(self.partition, self.id, self._metrics)
+        self._position = reader.position
+        await self._serve(reader, stop)
+        await self._leave()
 
-    async def _serve(self, consumer: WorkConsumer, stop: asyncio.Event) -> None:
+    async def _serve(self, reader: WorkReader, stop: asyncio.Event) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._leases.keep(), name="leases"),
                     group.create_task(self._outcomes.run(), name="outcomes"),
                     group.create_task(self._outbox.run(), name="outbox"),
-                    group.create_task(self._consume(consumer), name="consumer"),
+                    group.create_task(reader.read(self._take), name="reader"),
                     group.create_task(self._heartbeats.run(), name="heartbeats"),
                     group.create_task(self._ready(), name="ready"),
                 ]
@@ -113,19 +109,6 @@ class Worker:
         finally:
             self._leases.abandon()
             await self._desk.clear()
-
-    async def _consume(self, consumer: WorkConsumer) -> None:
-        loop = asyncio.get_running_loop()
-
-        def take(taken: Taken) -> None:
-            loop.call_soon_threadsafe(self._take, taken)
-
-        reading = loop.run_in_executor(self._polling, consumer.run, take)
-        try:
-            await asyncio.shield(reading)
-        finally:
-            consumer.close()
-            await asyncio.wait([reading])
 
     def _take(self, taken: Taken) -> None:
         for work in taken.work:

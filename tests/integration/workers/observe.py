@@ -39,25 +39,25 @@ def beats(records: list[Message], worker_id: str) -> list[Heartbeat]:
 
 
 def stored(rig: Rig, job_id: str) -> ResultEvent | None:
-    with rig.servers.database.begin() as connection:
+    with rig.database.begin() as connection:
         return find_result(connection, "default", job_id)
 
 
 def state(rig: Rig, job_id: str) -> State:
-    with rig.servers.database.begin() as connection:
+    with rig.database.begin() as connection:
         row = find_job(connection, "default", job_id)
     assert row is not None
     return row.state
 
 
 def outbox(rig: Rig) -> int:
-    with rig.servers.database.begin() as connection:
+    with rig.database.begin() as connection:
         return int(connection.execute(text("SELECT count(*) FROM outbox")).scalar_one())
 
 
 def take_away(rig: Rig, job_id: str) -> None:
     """Give the job to another attempt."""
-    with rig.servers.database.begin() as connection:
+    with rig.database.begin() as connection:
         connection.execute(text("UPDATE jobs SET epoch = epoch + 1 WHERE id = :id"), {"id": job_id})
 
 

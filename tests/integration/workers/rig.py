@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,7 @@ from confluent_kafka import Message
 from runtime.database import Database
 from runtime.database.admissions import Admission, Source, admit, request_digest
 from runtime.database.jobs import LeasedJob, QueuedJob, lease
+from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher, assigned_consumer
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
@@ -24,6 +26,7 @@ from schemas.events import WorkEvent
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest, Request
 from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult
 from schemas.topics import Kind, Topic
+from workers.consumer import open_partition
 from workers.context import JobContext, Tools
 from workers.job import Handlers
 from workers.tools import open_tools
@@ -57,6 +60,7 @@ class Rig:
     """Everything a worker needs, but for its handlers."""
 
     settings: Settings
+    database: Database
     servers: Servers
     tools: Tools
 
@@ -85,7 +89,7 @@ class Rig:
         asked = request or GenerateRequest(model="none", prompt="hello")
         rows = [_admission(job_id, asked) for job_id in ids]
         queued = [QueuedJob(row.tenant, row.id, row.kind, 1, "none", row.queued_at, row.traceparent) for row in rows]
-        with self.servers.database.begin() as connection:
+        with self.database.begin() as connection:
             admit(connection, rows)
             return lease(connection, [(job, worker_id) for job in queued], lease_s)
 
@@ -123,8 +127,9 @@ def open_rig(kafka: str, database_url: str, cache_dir: Path) -> Iterator[Rig]:
     publisher = Publisher(kafka, "test")
     metrics = Metrics("worker")
     try:
-        with open_tools(settings, database, metrics) as tools:
-            yield Rig(settings, Servers(database, publisher, metrics), tools)
+        with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
+            servers = Servers(thread, publisher, partial(open_partition, kafka), metrics)
+            yield Rig(settings, database, servers, tools)
     finally:
         publisher.close()
         database.close()
