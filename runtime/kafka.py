@@ -95,9 +95,10 @@ class Publisher:
         event_id: str,
         traceparent: str,
         partition: int = -1,
+        event_type: str | None = None,
         on_delivery: OnDelivery | None = None,
     ) -> None:
-        """Send an event; ``key`` is also its CloudEvents subject.
+        """Send an event; ``key`` is also its CloudEvents subject, and its type is the topic's name unless given.
 
         Raises:
             ServerUnreachable: the broker has been away so long that the buffer is full.
@@ -105,7 +106,7 @@ class Publisher:
         envelope = Envelope(
             id=event_id,
             source=self._source,
-            type=topic.name,
+            type=event_type or topic.name,
             subject=key,
             time=datetime.now(UTC),
             traceparent=traceparent,

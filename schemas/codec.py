@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from schemas.errors import InvalidEnvelope, InvalidRequest, MalformedRequest, RequestTooLarge, shown
+from schemas.events import ControlEvent
 from schemas.explain import explain
 from schemas.limits import REQUEST_BYTES
 from schemas.requests import DEFAULT_TENANT, REQUEST_TYPES, JobId, Request, Tenant
-from schemas.topics import REQUESTS, Kind
+from schemas.topics import CONTROL, REQUESTS, Kind, Topic
 
 Event = TypeVar("Event")
 Headers = Sequence[tuple[str, bytes]]
@@ -32,7 +33,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """The attributes of one event: ``type`` is the topic's name; every copy has the same ``id``."""
+    """The attributes of one event; every copy has the same ``id``.
+
+    ``type`` is the topic's name, but for an event that shares its topic with another (``STOP_TYPE``).
+    """
 
     id: str
     source: str
@@ -105,15 +109,27 @@ def decode_request(kind: Kind, value: bytes | None, headers: Mapping[str, bytes]
         MalformedRequest: the bytes are not JSON.
         InvalidRequest: a field is missing, unknown, of a wrong type or out of range.
     """
+    return _decode_clients(REQUEST_TYPES[kind], REQUESTS[kind], value, headers)  # type: ignore[no-any-return]
+
+
+def decode_control(value: bytes | None, headers: Mapping[str, bytes]) -> ControlEvent:
+    """A client's wish about a job, wholly validated.
+
+    Raises: as ``decode_request``.
+    """
+    return _decode_clients(ControlEvent, CONTROL, value, headers)  # type: ignore[no-any-return]
+
+
+def _decode_clients(event_type: type, topic: Topic, value: bytes | None, headers: Mapping[str, bytes]) -> Any:
     if value is None or not value.strip():
         raise MalformedRequest("The value is empty. Send one JSON object a record.")
     if len(value) > REQUEST_BYTES:
         raise RequestTooLarge(len(value), REQUEST_BYTES)
-    _check_envelope(kind, headers)
+    _check_envelope(topic, headers)
     try:
-        return _decoder(REQUEST_TYPES[kind]).decode(value)  # type: ignore[no-any-return]
+        return _decoder(event_type).decode(value)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error, REQUEST_TYPES[kind], value)) from None
+        raise InvalidRequest(explain(error, event_type, value)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"The value is not JSON: {error}. It begins {shown(value[:40])}.") from None
     except RecursionError:
@@ -136,8 +152,8 @@ def derived_id(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}-{offset}"
 
 
-def _check_envelope(kind: Kind, headers: Mapping[str, bytes]) -> None:
-    expected = {"ce_specversion": SPEC_VERSION, "ce_type": REQUESTS[kind].name}
+def _check_envelope(topic: Topic, headers: Mapping[str, bytes]) -> None:
+    expected = {"ce_specversion": SPEC_VERSION, "ce_type": topic.name}
     for name, wanted in expected.items():
         given = headers.get(name)
         if given is not None and given != wanted.encode():

@@ -4,7 +4,7 @@ Readers ignore fields that they don't know, so that a newer writer does not stop
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -34,6 +34,9 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
+
+#: The CloudEvents type that tells a stop from a job on the work topic; older workers skip it.
+STOP_TYPE: Final = "headrace.work.stop.v1"
 
 #: States after which nothing comes.
 FINAL_STATES = frozenset({
@@ -161,12 +164,33 @@ class StatusEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ControlEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks of a job that it has submitted."""
+    """What a client asks of a job that it has submitted.
+
+    cancel: it ends as cancelled; ``keep_partial``: with what a running one has made by then as its result.
+    pause, resume: it waits, and goes on from its last checkpoint. retry: one that has failed, was cancelled
+    or has expired is submitted again, as a job of its own with the id ``new_id``.
+    """
 
     action: Literal["cancel", "retry", "pause", "resume"]
     job_id: JobId
     tenant: Tenant = DEFAULT_TENANT
     reason: Annotated[str, Meta(max_length=1_024)] | None = None
+    keep_partial: bool = False
+    #: The default is the old id with ``.r`` and the offset of this event behind it.
+    new_id: JobId | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_partial and self.action != "cancel":
+            raise ValueError(f"`keep_partial` goes with `cancel`, not with `{self.action}`: leave it out")
+        if self.new_id is not None and self.action != "retry":
+            raise ValueError(f"`new_id` goes with `retry`, not with `{self.action}`: leave it out")
+
+
+class StopEvent(Struct, frozen=True):
+    """What a client wants of a job that this worker runs, under this lease: to cancel or to pause it."""
+
+    lease: Lease
+    control: ControlEvent
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):

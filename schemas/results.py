@@ -19,7 +19,10 @@ class Terminal(StrEnum):
 
 
 class Choice(Struct, frozen=True):
-    """One answer to one prompt. ``tokens`` counts the new ones, the end token not included."""
+    """One answer to one prompt. ``tokens`` counts the new ones, the end token not included.
+
+    ``length``: it was cut off by ``max_tokens``; with fewer tokens than those, by a cancel that keeps them.
+    """
 
     prompt: int
     index: int
@@ -138,7 +141,10 @@ class Lineage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ResultEvent(Struct, frozen=True, kw_only=True):
-    """The one terminal event of a job."""
+    """The one terminal event of a job.
+
+    ``result`` is what it succeeded with; of a cancelled job, what it had by then, if its client keeps that.
+    """
 
     job_id: JobId
     tenant: Tenant

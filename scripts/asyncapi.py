@@ -32,7 +32,7 @@ CLOUD_EVENTS: Final = {
     "ce_specversion": "The version of CloudEvents; always 1.0.",
     "ce_id": "The event's id. Every copy of one event has the same.",
     "ce_source": "Which process made the event.",
-    "ce_type": "The name of the topic.",
+    "ce_type": "The name of the topic; of a stop on the work topic, headrace.work.stop.v1.",
     "ce_time": "When the event was made (RFC 3339).",
     "ce_subject": "The id of the job, worker or process that the event is about.",
     "content-type": "Always application/json.",

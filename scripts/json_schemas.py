@@ -6,7 +6,16 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.events import ControlEvent, Heartbeat, MetricsEvent, ProgressEvent, StatusEvent, WorkEvent
+from schemas.events import (
+    STOP_TYPE,
+    ControlEvent,
+    Heartbeat,
+    MetricsEvent,
+    ProgressEvent,
+    StatusEvent,
+    StopEvent,
+    WorkEvent,
+)
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
 from schemas.results import ResultEvent
 from schemas.topics import CONTROL, METRICS, PROGRESS, REQUESTS, RESULTS, STATUS, WORK, WORKERS, Kind, Topic
@@ -27,6 +36,13 @@ class Event:
     topic: Topic
     #: A client writes it by hand, so every envelope header may be missing.
     by_clients: bool = False
+    #: Where two events share a topic, what the second one's ``ce_type`` is.
+    own_type: str | None = None
+
+    @property
+    def ce_type(self) -> str:
+        """The event's CloudEvents type."""
+        return self.own_type or self.topic.name
 
 
 EVENTS: Final = (
@@ -35,6 +51,7 @@ EVENTS: Final = (
     Event("evaluate-request", "EvaluateRequest", EvaluateRequest, REQUESTS[Kind.EVALUATE], by_clients=True),
     Event("control", "ControlEvent", ControlEvent, CONTROL, by_clients=True),
     Event("work", "WorkEvent", WorkEvent, WORK),
+    Event("stop", "StopEvent", StopEvent, WORK, own_type=STOP_TYPE),
     Event("heartbeat", "Heartbeat", Heartbeat, WORKERS),
     Event("progress", "ProgressEvent", ProgressEvent, PROGRESS),
     Event("status", "StatusEvent", StatusEvent, STATUS),

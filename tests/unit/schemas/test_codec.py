@@ -19,8 +19,8 @@ from scripts.json_schemas import EVENTS, Event, json_schema
 from tests.unit.schemas import strategies
 
 SCHEMAS = {event.name: json_schema(event) for event in EVENTS}
-# A work event carries a request, whose fields also depend on each other.
-INDEPENDENT = [event for event in EVENTS if not event.by_clients and event.name != "work"]
+# A work event carries a request and a stop a wish, whose fields also depend on each other.
+INDEPENDENT = [event for event in EVENTS if not event.by_clients and event.name not in ("work", "stop")]
 
 FINE = b'{"model": "example-base", "prompt": "March 5, 2026"}'
 

@@ -14,6 +14,9 @@ from scripts.json_schemas import EVENTS, json_schema
 
 Change = Callable[[dict[str, Any]], object]
 
+#: An event that came after the last release has nothing to be compared with.
+RELEASED_EVENTS = [event for event in EVENTS if (RELEASED / f"{event.name}.json").exists()]
+
 OLD: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -171,7 +174,7 @@ def objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (part for part in (schema, *schema["$defs"].values()) if "properties" in part)
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=[event.name for event in EVENTS])
+@pytest.mark.parametrize("event", RELEASED_EVENTS, ids=[event.name for event in RELEASED_EVENTS])
 def test_removing_any_field_of_the_real_contract_is_found(event: Any) -> None:
     released = json.loads((RELEASED / f"{event.name}.json").read_bytes())
     for number, part in enumerate(objects(released)):
@@ -182,7 +185,7 @@ def test_removing_any_field_of_the_real_contract_is_found(event: Any) -> None:
             assert any(name in reason or "refused now" in reason for reason in found), (part["title"], name)
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=[event.name for event in EVENTS])
+@pytest.mark.parametrize("event", RELEASED_EVENTS, ids=[event.name for event in RELEASED_EVENTS])
 def test_todays_types_understand_what_the_last_release_wrote(event: Any) -> None:
     released = json.loads((RELEASED / f"{event.name}.json").read_bytes())
     assert breaks(released, json_schema(event), read_by_older=not event.by_clients) == []

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from schemas.codec import Envelope, decode, decode_request, encode
+from schemas.codec import Envelope, decode, decode_control, decode_request, encode
 from schemas.dead_letters import HEADERS, DeadLetter
 from schemas.topics import kind_of
 from scripts.json_schemas import EVENTS, Event, json_schema
@@ -38,6 +38,8 @@ def read(case: Path) -> Any:
     event = event_of(case)
     if event.name.endswith("-request"):
         return decode_request(kind_of(event.topic.name), case.read_bytes(), headers_of(case))
+    if event.name == "control":
+        return decode_control(case.read_bytes(), headers_of(case))
     return decode(event.type, case.read_bytes())
 
 
@@ -104,7 +106,7 @@ def test_golden_headers_are_those_of_todays_envelope(path: Path) -> None:
     attributes = {name: headers[f"ce_{name}"] for name in ("id", "source", "type", "subject", "time")}
     envelope = msgspec.convert(attributes | {"traceparent": headers["traceparent"]}, Envelope)
     assert {name: value.decode() for name, value in envelope.headers()} == headers
-    assert headers["ce_type"] == BY_NAME[path.name.partition(".")[0]].topic.name
+    assert headers["ce_type"] == BY_NAME[path.name.partition(".")[0]].ce_type
 
 
 def test_golden_headers_of_a_dead_letter_are_those_of_today() -> None:
