@@ -58,13 +58,14 @@ jobs: Final = Table(
     Column("cost", BigInteger, nullable=False, server_default="1"),
     #: The client's last wish, as it came, while the job has a worker that may not have seen it.
     Column("control", JSON),
-    Index("jobs_queued", "kind", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
+    Index("jobs_queued", "kind", "available_at", postgresql_where=text("state = 'queued'")),
     Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
     Index(
         "jobs_deadlines",
         "deadline",
         postgresql_where=text("deadline IS NOT NULL AND state IN ('queued', 'paused')"),
     ),
+    Index("jobs_controlled", "id", postgresql_where=text("control IS NOT NULL AND state = 'queued'")),
     Index("jobs_recent", "tenant", text("submitted_at DESC")),
 )
 
@@ -152,6 +153,18 @@ checkpoints: Final = Table(
     Column("size_bytes", BigInteger, nullable=False),
     _time("created_at", nullable=False),
     _of_job(),
+)
+
+#: What clients want of jobs that are not admitted yet: requests and wishes are read from topics of their own,
+#: so a wish may come first. No foreign key: there is no job.
+wishes: Final = Table(
+    "wishes",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("control", JSON, nullable=False),
+    _time("created_at", nullable=False),
+    Index("wishes_created", "created_at"),
 )
 
 #: Up to where the request topics were compared with the jobs.
