@@ -1,4 +1,4 @@
-"""What delivery under faults needs: costs, clients' wishes, checkpoints, an outbox in commit order, reconciled offsets."""
+"""What delivery under faults needs: costs, wishes, checkpoints, an outbox in commit order, reconciled offsets."""
 
 import sqlalchemy as sa
 from alembic import op
