@@ -44,9 +44,9 @@ class Attempt:
         return self._event(ctx, Terminal.FAILED, error=ErrorInfo(error.code, str(error), error.retryable))
 
     def stopped(self, ctx: JobContext, stop: JobStopped) -> ResultEvent:
-        """It was cancelled, or its deadline passed."""
+        """It was cancelled, or its deadline passed; what its handler has kept is its result."""
         status = Terminal.EXPIRED if isinstance(stop, JobExpired) else Terminal.CANCELLED
-        return self._event(ctx, status, error=ErrorInfo(stop.code, str(stop)))
+        return self._event(ctx, status, ctx.partial, ErrorInfo(stop.code, str(stop)))
 
     def _event(
         self, ctx: JobContext, status: Terminal, result: Result | None = None, error: ErrorInfo | None = None

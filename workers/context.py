@@ -5,6 +5,7 @@ method may be called from any thread, and none of them waits but ``run``.
 """
 
 import asyncio
+import copy
 import itertools
 import threading
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
 
-from schemas.errors import JobExpired, JobStopped, LeaseLost
+from schemas.errors import JobExpired, JobStopped, JobSuspended, LeaseLost
 from schemas.events import CountProgress, LogProgress, ProgressEvent, State, TextProgress, TrainProgress
 from schemas.requests import Job
+from schemas.results import Result
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a context needs none of it
     from runtime.artifacts import ArtifactStore
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a context needs none of 
 
 Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
+#: Why a job shall not go on.
+Stop = JobStopped | JobSuspended | LeaseLost
 
 
 @dataclass
@@ -117,10 +121,12 @@ class JobContext:
         self.artifacts = tools.artifacts
         self.trainer = tools.trainer
         self.meter = Meter()
+        #: What the handler has by the time when it is stopped, where the client wants to keep that.
+        self.partial: Result | None = None
         self._announcer = announcer
         self._sequence = itertools.count()
         self._state = State.SCHEDULED
-        self._stop: JobStopped | LeaseLost | None = None
+        self._stop: Stop | None = None
         # Held while an event is handed to Kafka's buffer, so that events lie there in their order.
         self._lock = threading.Lock()
 
@@ -130,19 +136,23 @@ class JobContext:
         Raises:
             JobCancelled: a cancel request came.
             JobExpired: the request's deadline has passed.
+            JobReturned, JobPaused: the job is to go on later. What can be continued is checkpointed first.
             LeaseLost: another attempt owns the job.
         """
         if self._stop:
             # A new one for each thread: a raised exception collects its thread's traceback.
-            raise type(self._stop)(*self._stop.args)
+            raise copy.copy(self._stop)
         deadline = self.job.request.deadline
         if deadline and datetime.now(UTC) >= deadline:
             raise JobExpired(f"The deadline {deadline.isoformat()} passed before the job had ended.")
 
-    def stop(self, reason: JobStopped | LeaseLost) -> None:
-        """Have the next ``check`` raise ``reason``; a lost lease outweighs every other reason."""
+    def stop(self, reason: Stop) -> None:
+        """Have the next ``check`` raise ``reason``, unless another one came first that weighs as much or more.
+
+        An end outweighs a suspension, for it needs nobody to go on; a lost lease outweighs both.
+        """
         with self._lock:
-            if self._stop is None or isinstance(reason, LeaseLost):
+            if self._stop is None or _weight(reason) > _weight(self._stop):
                 self._stop = reason
 
     def report(self, progress: Progress) -> None:
@@ -163,7 +173,7 @@ class JobContext:
         """Call ``function`` in the trainer thread, after the jobs that came there first.
 
         Raises:
-            JobStopped, LeaseLost: as ``check``, before the function begins.
+            JobStopped, JobSuspended, LeaseLost: as ``check``, before the function begins.
         """
 
         def checked() -> Answer:
@@ -177,6 +187,18 @@ class JobContext:
             if state is not self._state:
                 self._state = state
                 self._announcer.status(self.job, state)
+
+
+def _weight(reason: Stop) -> int:
+    match reason:
+        case JobSuspended():
+            return 0
+        case JobStopped():
+            return 1
+        case LeaseLost():
+            return 2
+        case unknown:
+            assert_never(unknown)
 
 
 def _event(progress: Progress, job: Job, sequence: int) -> ProgressEvent:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.events import Slots, WorkEvent
+from schemas.errors import JobPaused, JobReturned, JobSuspended
+from schemas.events import Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
 from workers.context import Announcer, JobContext, Tools
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 #: Jobs that have left their slots and wait to be stored: with so many the worker takes no more, so
 #: that a database that is away costs no more memory than this. Two batches of ``outcomes``.
 UNSETTLED_JOBS: Final = 1_000
+#: Why a worker gives its jobs back.
+LEAVING: Final = JobReturned("The worker stops.")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class Workplace:
     tools: Tools
     announcer: Announcer
     outcomes: Settles
+
+
+@dataclass
+class Held:
+    """A job on the desk. ``counted``: it has a slot or waits for one; ``begun``: it has one, or had."""
+
+    work: WorkEvent
+    ctx: JobContext
+    counted: bool = True
+    begun: bool = False
 
 
 class Desk:
@@ -51,26 +64,35 @@ class Desk:
         self._metrics = metrics
         self._freed = freed
         self._taken: Counter[Kind] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs: dict[asyncio.Task[None], Held] = {}
+        self._returning: set[asyncio.Task[None]] = set()
+        self._draining = False
         for kind in Kind:
             metrics.slots.labels(kind).set(slots.free(kind))
             metrics.slots_busy.labels(kind).set(0)
 
     def take(self, work: WorkEvent) -> None:
-        """Run a job as soon as its kind has a free slot; one that is here already is left alone."""
+        """Run a job as soon as its kind has a free slot; one that is here already is left alone.
+
+        While the desk drains, a job that comes is given back.
+        """
         if work.lease in self._leases:
+            return
+        if self._draining:
+            self._return([work])
             return
         ctx = JobContext(work.job, self._workplace.tools, self._workplace.announcer)
         self._leases.add(work.lease, ctx)
         self._count(work.job.kind, 1)
-        task = asyncio.create_task(self._run(work, ctx), name=f"job {work.job.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        held = Held(work, ctx)
+        task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
+        self._jobs[task] = held
+        task.add_done_callback(self._done)
 
     def free(self) -> Slots:
         """How many more jobs of each kind can start at once."""
 
-        unsettled = len(self._tasks) - self._taken.total()
+        unsettled = len(self._jobs) - self._taken.total()
         if unsettled >= UNSETTLED_JOBS:
             return Slots()
 
@@ -81,34 +103,89 @@ class Desk:
 
     async def cleared(self) -> None:
         """Wait until no job is left."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while left := {*self._jobs, *self._returning}:
+            await asyncio.wait(left)
+
+    def drain(self) -> None:
+        """Give back what has not begun, and whatever can be continued from a checkpoint once that is stored.
+
+        Generations go on, to their end or to ``expel``.
+        """
+        self._draining = True
+        unbegun = {task: held.work for task, held in self._jobs.items() if not held.begun}
+        for task in unbegun:
+            task.cancel()
+        self._return(unbegun.values())
+        for held in self._jobs.values():
+            if held.work.job.kind is not Kind.GENERATE:
+                held.ctx.stop(LEAVING)
+
+    async def expel(self, grace_s: float) -> None:
+        """Give back every job that is left; after ``grace_s`` those too that do not stop by themselves."""
+        for held in self._jobs.values():
+            held.ctx.stop(LEAVING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.cleared()
+        # Nothing of theirs is written once their tasks have ended, so another attempt may begin.
+        left = [held.work for held in self._jobs.values()]
+        await self.clear()
+        if left:
+            await self._give_back(left, State.QUEUED)
 
     async def clear(self) -> None:
         """Drop every job where it stands; their leases run out, and the reaper gives them to others."""
-        for task in self._tasks:
+        for task in self._jobs:
             log.warning("%s is dropped: the worker stops", task.get_name())
+        for task in (*self._jobs, *self._returning):
             task.cancel()
         await self.cleared()
 
-    async def _run(self, work: WorkEvent, ctx: JobContext) -> None:
+    async def _run(self, held: Held) -> None:
+        work, place = held.work, self._workplace
         try:
-            place, slot = self._workplace, self._slot(work.job.kind)
-            self._ended(work, await run_job(work, ctx, place.handlers, slot, place.outcomes))
+            self._ended(work, await run_job(work, held.ctx, place.handlers, self._slot(held), place.outcomes))
+        except JobSuspended as reason:
+            await self._give_back([work], State.PAUSED if isinstance(reason, JobPaused) else State.QUEUED)
         except Exception:  # a bug in one job must not take the others along
             # The lease is held but renewed no more: it runs out, and the reaper counts the attempt.
             log.exception("job %s: attempt %d crashed", work.job.id, work.job.attempt)
             self._metrics.jobs.labels(work.job.kind, "crashed").inc()
-        finally:
-            self._leases.drop(work.lease)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        # Here and not in the task, of which a cancellation may leave nothing to run.
+        held = self._jobs.pop(task)
+        self._leases.drop(held.work.lease)
+        self._uncount(held)
+
+    def _return(self, unbegun: Collection[WorkEvent]) -> None:
+        if unbegun:
+            task = asyncio.create_task(self._give_back(unbegun, State.QUEUED), name="give back")
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _give_back(self, jobs: Collection[WorkEvent], state: State) -> None:
+        """End the leases of attempts that have ended without an outcome; lost ones are another's."""
+        returned = await self._leases.give_back([work.lease for work in jobs], state)
+        for work in jobs:
+            if work.lease in returned:
+                self._workplace.announcer.status(work.job, state)
+            self._metrics.jobs.labels(work.job.kind, "returned" if work.lease in returned else "lost").inc()
 
     @asynccontextmanager
-    async def _slot(self, kind: Kind) -> AsyncIterator[None]:
+    async def _slot(self, held: Held) -> AsyncIterator[None]:
+        kind = held.work.job.kind
         try:
             async with self._turns[kind]:
+                held.begun = True
                 yield
         finally:
-            self._count(kind, -1)
+            self._uncount(held)
+
+    def _uncount(self, held: Held) -> None:
+        if held.counted:
+            held.counted = False
+            self._count(held.work.job.kind, -1)
             self._freed()
 
     def _ended(self, work: WorkEvent, event: ResultEvent | None) -> None:

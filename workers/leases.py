@@ -2,31 +2,33 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
+from runtime.database.jobs import give_back
 from runtime.database.thread import DatabaseThread
 from runtime.database.workers import claim_partition, release_partition, renew_worker
 from schemas.errors import HeadraceError, LeaseLost
-from schemas.events import Lease
+from schemas.events import Lease, State
 from workers.context import JobContext
 
 log = logging.getLogger(__name__)
 
-#: Renewals in the time of one lease: two may fail before anything is lost.
+#: Renewals in the time of one lease: two may come late before anything is lost.
 RENEWALS: Final = 3
 
 
 class PartitionLost(HeadraceError):
-    """Another worker may own the partition by now, and other attempts the jobs."""
+    """Another worker owns the partition by now."""
 
     code = "partition_lost"
 
 
 class Leases:
-    """Holds the leases of one worker; made in a running event loop.
+    """Holds the leases of one worker.
 
-    Postgres' clock decides who holds a lease. The local one, which stands for nothing but time
-    passed, only tells when a renewal that nobody answered has to be taken for a loss.
+    Postgres decides who holds a lease, and nobody else: while it gives no answer it gives no lease away
+    either, so the worker goes on with its jobs. What it would write waits for Postgres, too.
     """
 
     def __init__(self, database: DatabaseThread, worker_id: str, host: str, lease_s: float) -> None:
@@ -36,8 +38,6 @@ class Leases:
         self._lease_s = lease_s
         self._partition = -1
         self._held: dict[Lease, JobContext] = {}
-        self._loop = asyncio.get_running_loop()
-        self._renewed_s = self._loop.time()
 
     async def claim(self) -> int:
         """Take a free partition of the work topic.
@@ -46,13 +46,21 @@ class Leases:
             NoFreePartition: as many workers as partitions are at work.
             ServerUnreachable: Postgres is away.
         """
-        self._renewed_s = self._loop.time()
         self._partition = await self._database.run(claim_partition, self._worker_id, self._host, self._lease_s)
         return self._partition
 
     async def release(self) -> None:
         """Give the partition back, so that another worker need not wait until the lease has run out."""
         await self._database.run(release_partition, self._partition, self._worker_id)
+
+    async def give_back(self, leases: Sequence[Lease], state: State) -> set[Lease]:
+        """End leases before their jobs have ended, which are queued again or paused; those that were still held.
+
+        Insists until Postgres answers. An answer that was lost makes a lease look as if it was not held.
+        """
+        for lease in leases:
+            self.drop(lease)
+        return await self._database.insist(give_back, leases, state)
 
     def __contains__(self, lease: Lease) -> bool:
         return lease in self._held
@@ -69,37 +77,25 @@ class Leases:
         """Renew everything, until cancelled.
 
         Raises:
-            PartitionLost: the partition is another worker's, or might be.
+            PartitionLost: the partition is another worker's.
         """
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS)
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew everything once, trying until the lease must have run out; lost jobs are stopped.
+        """Renew everything once, trying until Postgres answers; jobs that are another attempt's are stopped.
 
         Raises:
             PartitionLost: as ``keep``.
         """
         leases = tuple(self._held)
-        asked_s = self._loop.time()
-        try:
-            async with asyncio.timeout(self._renewed_s + self._lease_s - asked_s):
-                held = await self._database.insist(
-                    renew_worker, self._partition, self._worker_id, leases, self._lease_s
-                )
-        except TimeoutError:
-            raise PartitionLost(
-                f"Postgres renewed no lease for {self._lease_s:g} s, so partition {self._partition} may be "
-                "another worker's. This worker stops; start it again once Postgres answers."
-            ) from None
+        held = await self._database.insist(renew_worker, self._partition, self._worker_id, leases, self._lease_s)
         if held is None:
             raise PartitionLost(
-                f"The lease of partition {self._partition} ran out before it was renewed, so another worker "
-                "may have it. This worker stops; start it again."
+                f"Partition {self._partition} is another worker's: its lease ran out before it was renewed. "
+                "This worker stops; start it again."
             )
-        # The statement began after this moment, so by Postgres' clock the leases last at least as long.
-        self._renewed_s = asked_s
         for lease in leases:
             # One that has ended meanwhile is not renewed either, and needs no stopping.
             if lease not in held and lease in self._held:

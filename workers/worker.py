@@ -27,8 +27,11 @@ from workers.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
-#: How long running jobs may go on after the worker was told to stop; supervisors kill after 10 s.
-GRACE_S: Final = 7.0
+#: How long generations may go on after the worker was told to stop; supervisors kill after 10 s.
+GRACE_S: Final = 6.0
+#: How long what is left then may take to stop by itself, and how long giving it back may take.
+STOPPING_S: Final = 0.5
+RETURN_S: Final = 1.0
 #: How long jobs may still come in after the dispatcher was told that no more are wanted.
 LAST_ORDERS_S: Final = 0.5
 FLUSH_S: Final = 1.0
@@ -76,11 +79,11 @@ class Worker:
         self._draining = self._leaving = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then take no more, finish what runs within ``GRACE_S``, and leave.
+        """Work until ``stop`` is set; then take no more, finish or give back what is there, and leave.
 
         Raises:
             NoFreePartition, ServerUnreachable: it could not begin.
-            PartitionLost: another worker may own its partition, so it dropped everything.
+            PartitionLost: another worker owns its partition, so it dropped everything.
         """
         self.partition = await self._leases.claim()
         reader = await self._open_partition(self.partition, self.id, self._metrics)
@@ -125,10 +128,16 @@ class Worker:
         log.info("worker %s takes no more jobs", self.id)
         self._draining = True
         self._heartbeats.soon()
+        self._desk.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
                 await asyncio.sleep(LAST_ORDERS_S)
                 await self._desk.cleared()
+        try:
+            async with asyncio.timeout(STOPPING_S + RETURN_S):
+                await self._desk.expel(STOPPING_S)
+        except TimeoutError:
+            log.warning("worker %s leaves jobs to their leases' end: Postgres does not answer", self.id)
 
     async def _leave(self) -> None:
         # Told first, given back second: the other way round, work for this worker could go to a

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
 from runtime.database import Database, admissions, jobs, outcomes, queries, workers
+from schemas.events import State
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
@@ -51,6 +52,7 @@ def run_everything(connection: Connection) -> None:
     outcomes.expired(connection, 10)
     outcomes.requeue(connection, [second.lease], [1.0])
     outcomes.settle(connection, [settlement(first, tuned())])
+    jobs.give_back(connection, [second.lease], State.QUEUED)
     outcomes.unannounced(connection, 5.0, 10)
     outcomes.announced(connection, [("default", "a")])
     queries.find_job(connection, "default", "a")

@@ -25,9 +25,10 @@ def test_a_partition_is_free_again_once_its_lease_ran_out(connection: Connection
     assert workers.renew_partition(connection, 0, "next", 60.0)
 
 
-def test_a_lease_that_ran_out_is_not_renewed(connection: Connection) -> None:
+def test_a_lease_that_ran_out_is_renewed_as_long_as_nobody_else_claims_the_partition(connection: Connection) -> None:
     claim(connection, "worker", lease_s=0.0)
-    assert not workers.renew_partition(connection, 0, "worker", 60.0)
+    assert workers.renew_partition(connection, 0, "worker", 60.0)
+    assert claim(connection, "next") == 1
 
 
 def test_a_worker_that_lost_its_partition_does_not_release_it(connection: Connection) -> None:

@@ -92,7 +92,7 @@ def test_a_worker_answers_publishes_metrics_and_fails_once_its_partition_is_lost
 
     with worker_process(stack_env, migrated_url, tmp_path) as worker:
         asyncio.run(run(worker))
-        with rig.servers.database.begin() as connection:
+        with rig.database.begin() as connection:
             connection.execute(text("DELETE FROM workers"))
         assert worker.process.wait(STOP_S) == 1
     event = stored(rig, job_id)
@@ -102,5 +102,5 @@ def test_a_worker_answers_publishes_metrics_and_fails_once_its_partition_is_lost
 
 
 def workers(rig: Rig) -> list[str]:
-    with rig.servers.database.begin() as connection:
+    with rig.database.begin() as connection:
         return list(connection.execute(text("SELECT worker_id FROM workers")).scalars())

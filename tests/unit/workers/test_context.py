@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.errors import JobCancelled, JobExpired, LeaseLost
+from schemas.errors import JobCancelled, JobExpired, JobPaused, JobReturned, LeaseLost
 from schemas.events import CountProgress, LogProgress, State, TextProgress, TrainProgress
 from tests.unit.workers.fakes import FakeAnnouncer, context, job
 from workers.context import Count, LogLine, TextChunk, TrainStep
@@ -34,6 +34,18 @@ def test_threads_that_are_stopped_get_errors_of_their_own() -> None:
             ctx.check()
         errors.append(caught.value)
     assert errors[0] is not errors[1]
+
+
+def test_an_end_outweighs_a_suspension_and_keeps_what_it_says() -> None:
+    ctx = context(job())
+    ctx.stop(JobReturned("the worker leaves"))
+    ctx.stop(JobPaused("the client waits"))
+    with pytest.raises(JobReturned):
+        ctx.check()
+    ctx.stop(JobCancelled("by the client", keep_partial=True))
+    with pytest.raises(JobCancelled, match="by the client") as caught:
+        ctx.check()
+    assert caught.value.keep_partial
 
 
 def test_the_first_reason_to_stop_stays_but_for_a_lost_lease() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.errors import DatasetInvalid, JobCancelled, JobExpired, LeaseLost, OutOfMemory
+from schemas.errors import DatasetInvalid, JobCancelled, JobExpired, JobReturned, LeaseLost, OutOfMemory
 from schemas.events import Lease
 from schemas.requests import Dataset as RequestDataset
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest, Job, Metric, Record, Request
@@ -152,6 +152,23 @@ def test_a_lost_lease_writes_nothing() -> None:
 
 def test_an_end_that_comes_after_the_lease_was_lost_is_none() -> None:
     assert run(job(), HANDLERS, FakeOutcomes(held=False)) is None
+
+
+def test_a_suspension_propagates_and_writes_nothing() -> None:
+    outcomes = FakeOutcomes()
+    with pytest.raises(JobReturned):
+        run(job(), raising(JobReturned("the worker leaves")), outcomes)
+    assert outcomes.events == []
+
+
+def test_what_a_cancelled_job_has_kept_is_its_result() -> None:
+    async def handler(_: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        ctx.partial = ANSWER
+        raise JobCancelled("asked", keep_partial=True)
+
+    event = run(job(), Handlers(handler, finetune, evaluate))
+    assert event is not None
+    assert (event.status, event.result) == (Terminal.CANCELLED, ANSWER)
 
 
 def test_a_bug_propagates_and_writes_nothing() -> None:
