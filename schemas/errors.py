@@ -24,6 +24,9 @@
     ├── JobStopped              not a failure: the job ends early
     │   ├── JobCancelled
     │   └── JobExpired
+    ├── JobSuspended            neither an end nor a failure: the job goes on later, from its last checkpoint
+    │   ├── JobReturned             its worker gives it back, for another to run
+    │   └── JobPaused               its client wants it to wait
     ├── LeaseLost               another attempt owns the job: drop everything, write nothing
     ├── ServerUnreachable       a server did not answer (retryable)
     ├── JobNotFound             no job of this id in this tenant
@@ -222,15 +225,37 @@ class JobStopped(HeadraceError):
 
 
 class JobCancelled(JobStopped):
-    """A cancel request was seen at a checkpoint."""
+    """A cancel request was seen at a checkpoint; ``keep_partial``: what there is by then becomes the result."""
 
     code = "cancelled"
+
+    def __init__(self, reason: str, *, keep_partial: bool = False) -> None:
+        self.keep_partial = keep_partial
+        super().__init__(reason)
 
 
 class JobExpired(JobStopped):
     """The request's deadline passed."""
 
     code = "expired"
+
+
+class JobSuspended(HeadraceError):
+    """The attempt ends and the job does not: what can be continued is checkpointed, and the lease is given back."""
+
+    code = "suspended"
+
+
+class JobReturned(JobSuspended):
+    """The worker leaves; another one goes on."""
+
+    code = "returned"
+
+
+class JobPaused(JobSuspended):
+    """The client wants the job to wait until it is resumed."""
+
+    code = "paused"
 
 
 class LeaseLost(HeadraceError):

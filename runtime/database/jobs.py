@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from schemas.codec import decode
-from schemas.events import Lease
+from schemas.events import Lease, State
 from schemas.requests import Job, Request
 from schemas.topics import Kind
 
@@ -34,6 +34,16 @@ SELECT_QUEUED: Final = text("""
 RENEW_LEASES: Final = text("""
     UPDATE jobs
     SET lease_expires_at = now() + make_interval(secs => :lease_s), state = 'running'
+    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
+    WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
+      AND jobs.state IN ('scheduled', 'running')
+    RETURNING jobs.tenant, jobs.id, jobs.epoch
+""")
+
+#: It costs no attempt: nobody was lost.
+GIVE_BACK: Final = text("""
+    UPDATE jobs
+    SET state = :state, worker_id = NULL, lease_expires_at = NULL, available_at = now()
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
       AND jobs.state IN ('scheduled', 'running')
@@ -122,6 +132,18 @@ def renew(connection: Connection, leases: Sequence[Lease], lease_s: float) -> se
     if not leases:
         return set()
     rows = connection.execute(RENEW_LEASES, {**lease_columns(leases), "lease_s": lease_s})
+    held = {(row.tenant, row.id, row.epoch) for row in rows}
+    return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in held}
+
+
+def give_back(connection: Connection, leases: Sequence[Lease], state: State) -> set[Lease]:
+    """End leases whose jobs go on later; ``state`` is queued or paused. The ones that were still held.
+
+    The attempt stays the same. Its worker writes nothing under the lease any more.
+    """
+    if not leases:
+        return set()
+    rows = connection.execute(GIVE_BACK, {**lease_columns(leases), "state": state.value})
     held = {(row.tenant, row.id, row.epoch) for row in rows}
     return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in held}
 

@@ -25,9 +25,10 @@ CLAIM_PARTITION: Final = text("""
     RETURNING partition
 """)
 
+#: Also after the lease has run out, as long as nobody has claimed the partition: Postgres was away, not the worker.
 RENEW_PARTITION: Final = text("""
     UPDATE workers SET lease_expires_at = now() + make_interval(secs => :lease_s)
-    WHERE partition = :partition AND worker_id = :worker_id AND lease_expires_at > now()
+    WHERE partition = :partition AND worker_id = :worker_id
     RETURNING partition
 """)
 
@@ -63,7 +64,7 @@ def claim_partition(connection: Connection, worker_id: str, host: str, lease_s: 
 
 
 def renew_partition(connection: Connection, partition: int, worker_id: str, lease_s: float) -> bool:
-    """Extend the lease of a partition; False where it had run out, and another worker may own it."""
+    """Extend the lease of a partition; False where it had run out, and another worker has claimed it."""
     parameters = {"partition": partition, "worker_id": worker_id, "lease_s": lease_s}
     return connection.execute(RENEW_PARTITION, parameters).scalar() is not None
 
