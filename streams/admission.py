@@ -15,6 +15,7 @@ from schemas.requests import Request
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
 from schemas.topics import Kind
 from streams.chunks import Record
+from streams.costs import cost_of
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ class _Case:
             submitted_at=submitted_at(self.record, self.now),
             queued_at=self.now,
             rejection=rejection,
+            cost=cost_of(request) if request else 1,
         )
 
     def _terminal(self, key: tuple[str, str], status: Terminal, sha256: str, reason: HeadraceError) -> ResultEvent:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from runtime.database import jobs
+from runtime.database import jobs, queue
 from runtime.database.jobs import LeasedJob, QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Delivery, Publisher
@@ -26,6 +26,7 @@ from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
 from streams.scheduler import Assignment, Scheduler
+from streams.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Dispatch:
         self._instruments = instruments
         self._lease_s = lease_s
         self._scheduler = Scheduler()
+        self._sweeps = {kind: Sweep() for kind in Kind}
         self._owner = False
         self._heartbeats_from = 0
         self._wake = asyncio.Event()
@@ -73,6 +75,7 @@ class Dispatch:
         self._owner = heartbeats_from is not None
         if heartbeats_from is None:
             self._scheduler = Scheduler()
+            self._sweeps = {kind: Sweep() for kind in Kind}
             self.ready.set()
         else:
             self._heartbeats_from = heartbeats_from
@@ -121,8 +124,14 @@ class Dispatch:
 
     async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
         for kind in kinds:
-            found = await self._database.insist(jobs.queued, kind, most)
-            self._scheduler.refill(kind, found, complete=len(found) < most)
+            sweep = self._sweeps[kind]
+            page = await self._database.insist(queue.queued, kind, sweep.old, most)
+            sweep.went_on(page)
+            self._scheduler.refill(kind, page.jobs, complete=page.last)
+            if not page.last and sweep.new is not None:
+                page = await self._database.insist(queue.queued, kind, sweep.new, most)
+                sweep.kept_up(page)
+                self._scheduler.add(page.jobs)
 
     async def _lease(self, assignments: Sequence[Assignment]) -> None:
         """Turn assignments into leases and events.

@@ -1,11 +1,12 @@
 """Agent of the request topics: bytes to admitted jobs, or to dead letters."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from runtime.database.admissions import RANK, Admission, Admitted, admit
+from runtime.database.admissions import RANK, Admission, Admitted, admit, needed_model
 from runtime.database.jobs import QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -92,11 +93,12 @@ class Intake:
 
 def _queued(row: Admission, request: Request) -> QueuedJob:
     return QueuedJob(
-        tenant=row.tenant,
+        tenant=sys.intern(row.tenant),
         id=row.id,
         kind=row.kind,
+        cost=row.cost,
         priority=RANK[request.priority],
-        model=request.model,
+        model=sys.intern(needed_model(request)),
         queued_at=row.queued_at,
         traceparent=row.traceparent,
     )

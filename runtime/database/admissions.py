@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from schemas.codec import digest, encode
 from schemas.events import State
-from schemas.requests import Priority, Request
+from schemas.requests import GenerateRequest, Priority, Request
 from schemas.results import ResultEvent, Terminal
 from schemas.topics import Kind
 
@@ -19,17 +19,18 @@ RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
 INSERT_JOBS: Final = text("""
     INSERT INTO jobs (tenant, id, kind, state, priority, model, request, request_sha256, traceparent,
                       source_topic, source_partition, source_offset, deadline, submitted_at, queued_at,
-                      available_at, finished_at, error_code)
+                      available_at, finished_at, error_code, cost)
     SELECT tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
            topic, partition, "offset", deadline, submitted_at, queued_at, queued_at,
-           CASE WHEN state <> 'queued' THEN queued_at END, error_code
+           CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
                 CAST(:priorities AS smallint[]), CAST(:models AS text[]), CAST(:requests AS text[]),
                 CAST(:digests AS text[]), CAST(:traceparents AS text[]), CAST(:topics AS text[]),
                 CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:deadlines AS timestamptz[]),
-                CAST(:submitted AS timestamptz[]), CAST(:queued AS timestamptz[]), CAST(:errors AS text[]))
+                CAST(:submitted AS timestamptz[]), CAST(:queued AS timestamptz[]), CAST(:errors AS text[]),
+                CAST(:costs AS bigint[]))
          AS item(tenant, id, kind, state, priority, model, request, sha256, traceparent, topic, partition, "offset",
-                deadline, submitted_at, queued_at, error_code)
+                deadline, submitted_at, queued_at, error_code, cost)
     ON CONFLICT (tenant, id) DO NOTHING
     RETURNING tenant, id
 """)
@@ -67,7 +68,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Admission:
-    """A request on its way into the table; ``rejection`` is the terminal event of one that will not run."""
+    """A request on its way into the table; ``rejection`` is the terminal event of one that will not run.
+
+    ``cost`` is what it counts for when tenants take turns: about its tokens.
+    """
 
     tenant: str
     id: str
@@ -79,6 +83,7 @@ class Admission:
     submitted_at: datetime
     queued_at: datetime
     rejection: ResultEvent | None = None
+    cost: int = 1
 
     @property
     def state(self) -> State:
@@ -131,6 +136,12 @@ def request_digest(request: Request) -> tuple[bytes, str]:
     return canonical, digest(canonical)
 
 
+def needed_model(request: Request) -> str:
+    """The model that has to be in a worker's memory for the request: the adapter where it names one."""
+    adapter = request.adapter if isinstance(request, GenerateRequest) else None
+    return adapter or request.model
+
+
 def _reject(connection: Connection, admissions: Sequence[Admission]) -> None:
     refused = [(row, row.rejection) for row in admissions if row.rejection]
     if refused:
@@ -155,7 +166,7 @@ def _columns(admissions: Sequence[Admission]) -> dict[str, list[object]]:
         "kinds": [row.kind.value for row in admissions],
         "states": [row.state.value for row in admissions],
         "priorities": [RANK[request.priority] if request else RANK[Priority.NORMAL] for request in requests],
-        "models": [request.model if request else "" for request in requests],
+        "models": [needed_model(request) if request else "" for request in requests],
         "requests": [encode(request).decode() if request else None for request in requests],
         "digests": [row.request_sha256 for row in admissions],
         "traceparents": [row.traceparent for row in admissions],
@@ -165,5 +176,6 @@ def _columns(admissions: Sequence[Admission]) -> dict[str, list[object]]:
         "deadlines": [request.deadline if request else None for request in requests],
         "submitted": [row.submitted_at for row in admissions],
         "queued": [row.queued_at for row in admissions],
+        "costs": [row.cost for row in admissions],
         "errors": [row.rejection.error.code if row.rejection and row.rejection.error else None for row in admissions],
     }

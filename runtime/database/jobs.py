@@ -1,7 +1,7 @@
 """The life of a job's row while it waits and while it is leased; every statement may be repeated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -21,14 +21,6 @@ LEASE_JOBS: Final = text("""
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.state = 'queued'
     RETURNING jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
               jobs.request_sha256, jobs.traceparent, jobs.submitted_at, jobs.queued_at, jobs.scheduled_at
-""")
-
-SELECT_QUEUED: Final = text("""
-    SELECT tenant, id, kind, priority, model, queued_at, traceparent, attempt
-    FROM jobs
-    WHERE state = 'queued' AND kind = :kind AND available_at <= now()
-    ORDER BY priority, queued_at
-    LIMIT :most
 """)
 
 RENEW_LEASES: Final = text("""
@@ -51,9 +43,13 @@ GIVE_BACK: Final = text("""
 """)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """What the scheduler needs to know of a job; its request stays in the database."""
+    """What the scheduler needs to know of a job; its request stays in the database.
+
+    ``model`` is what has to be loaded for it: the adapter where it names one. ``cost`` is about its tokens,
+    ``waited_s`` the time since it was queued, when this was read.
+    """
 
     tenant: str
     id: str
@@ -63,6 +59,8 @@ class QueuedJob:
     queued_at: datetime
     traceparent: str
     attempt: int = 1
+    cost: int = 1
+    waited_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,24 +102,6 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
             ),
             lease=Lease(row.tenant, row.id, row.epoch, row.worker_id),
             scheduled_at=row.scheduled_at,
-        )
-        for row in rows
-    ]
-
-
-def queued(connection: Connection, kind: Kind, most: int) -> list[QueuedJob]:
-    """The first ``most`` jobs of a kind that wait and may start now, by priority, then by age."""
-    rows = connection.execute(SELECT_QUEUED, {"kind": kind.value, "most": most})
-    return [
-        QueuedJob(
-            row.tenant,
-            row.id,
-            Kind(row.kind),
-            row.priority,
-            row.model,
-            row.queued_at,
-            row.traceparent,
-            row.attempt,
         )
         for row in rows
     ]

@@ -1,24 +1,32 @@
 """Admission and leases, on a real Postgres."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, select, text
 
-from runtime.database import admissions, jobs, tables
+from runtime.database import admissions, jobs, queue, tables
 from runtime.database.admissions import Admitted
+from runtime.database.jobs import QueuedJob
+from runtime.database.queue import BEGINNING
 from schemas.events import Lease
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, generate, leased, queued, rejection
 
 
+def waiting(connection: Connection) -> Sequence[QueuedJob]:
+    return queue.queued(connection, Kind.GENERATE, BEGINNING, 10).jobs
+
+
 def test_a_new_request_is_queued(connection: Connection) -> None:
     row = admission("a")
     assert admissions.admit(connection, [row]) == [Admitted.NEW]
-    assert jobs.queued(connection, Kind.GENERATE, 10) == [queued(row)]
+    assert waiting(connection) == [queued(row)]
 
 
 def test_the_same_request_under_the_same_id_runs_once(connection: Connection) -> None:
     fates = admissions.admit(connection, [admission("a"), admission("a")])
     assert fates == [Admitted.NEW, Admitted.REPEATED]
-    assert len(jobs.queued(connection, Kind.GENERATE, 10)) == 1
+    assert len(waiting(connection)) == 1
 
 
 def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(connection: Connection) -> None:
@@ -54,7 +62,7 @@ def test_a_refused_request_gets_its_row_its_result_and_its_outbox_row(connection
     assert tuple(state) == ("rejected", "invalid_request")
     for table in (tables.results, tables.outbox):
         assert connection.execute(select(table.c.job_id)).scalars().all() == ["bad"]
-    assert jobs.queued(connection, Kind.GENERATE, 10) == []
+    assert waiting(connection) == []
 
 
 def test_a_refused_request_with_a_known_id_writes_no_second_result(connection: Connection) -> None:
@@ -67,15 +75,6 @@ def test_a_prompt_may_hold_any_character(connection: Connection) -> None:
     request = generate('NUL \0, quote ", backslash \\, %(x)s, :name, {}, \U0001f600')
     (item,) = leased(connection, admission("a", request))
     assert item.job.request == request
-
-
-def test_priority_goes_before_age(connection: Connection) -> None:
-    rows = [admission(name) for name in ("normal", "high", "batch")]
-    admissions.admit(connection, rows)
-    for name, rank in (("high", 0), ("batch", 2)):
-        connection.execute(text("UPDATE jobs SET priority = :rank WHERE id = :id"), {"rank": rank, "id": name})
-    assert [job.id for job in jobs.queued(connection, Kind.GENERATE, 10)] == ["high", "normal", "batch"]
-    assert [job.id for job in jobs.queued(connection, Kind.GENERATE, 2)] == ["high", "normal"]
 
 
 def test_a_job_is_leased_once(connection: Connection) -> None:

@@ -2,7 +2,8 @@
 
 from sqlalchemy import Connection, Table, func, select, text
 
-from runtime.database import jobs, outcomes, queries, tables
+from runtime.database import jobs, outcomes, queries, queue, tables
+from runtime.database.queue import BEGINNING
 from schemas.codec import decode
 from schemas.events import Lease, State
 from schemas.requests import Dataset, FineTuneRequest
@@ -72,7 +73,7 @@ def test_a_requeued_job_waits_for_its_delay(connection: Connection) -> None:
     (item,) = leased(connection, admission("a"))
     expire(connection)
     assert outcomes.requeue(connection, [item.lease], [60.0]) == {item.lease}
-    assert jobs.queued(connection, Kind.GENERATE, 10) == []
+    assert queue.queued(connection, Kind.GENERATE, BEGINNING, 10).jobs == []
 
 
 def test_a_renewed_lease_is_not_requeued(connection: Connection) -> None:
@@ -80,23 +81,6 @@ def test_a_renewed_lease_is_not_requeued(connection: Connection) -> None:
     expire(connection)
     jobs.renew(connection, [item.lease], 30.0)
     assert outcomes.requeue(connection, [item.lease], [0.0]) == set()
-
-
-def test_announced_events_leave_the_outbox(connection: Connection) -> None:
-    first, second = leased(connection, admission("a"), admission("b"))
-    outcomes.settle(connection, [settlement(first), settlement(second)])
-    outcomes.announced(connection, [("default", "a")])
-    assert [row.job_id for row in outcomes.unannounced(connection, -1.0, 10)] == ["b"]
-
-
-def test_a_young_outbox_row_is_left_to_its_publisher(connection: Connection) -> None:
-    (item,) = leased(connection, admission("a"))
-    outcomes.settle(connection, [settlement(item)])
-    assert outcomes.unannounced(connection, 60.0, 10) == []
-
-
-def test_an_event_id_tells_tenants_apart() -> None:
-    assert outcomes.result_id("red", "a") != outcomes.result_id("blue", "a")
 
 
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
