@@ -16,13 +16,14 @@ from schemas.topics import Kind
 
 RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
 
+#: With what their client wanted of them before they came.
 INSERT_JOBS: Final = text("""
     INSERT INTO jobs (tenant, id, kind, state, priority, model, request, request_sha256, traceparent,
                       source_topic, source_partition, source_offset, deadline, submitted_at, queued_at,
-                      available_at, finished_at, error_code, cost)
-    SELECT tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
+                      available_at, finished_at, error_code, cost, control)
+    SELECT item.tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
            topic, partition, "offset", deadline, submitted_at, queued_at, queued_at,
-           CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost
+           CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost, wishes.control
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
                 CAST(:priorities AS smallint[]), CAST(:models AS text[]), CAST(:requests AS text[]),
                 CAST(:digests AS text[]), CAST(:traceparents AS text[]), CAST(:topics AS text[]),
@@ -31,6 +32,7 @@ INSERT_JOBS: Final = text("""
                 CAST(:costs AS bigint[]))
          AS item(tenant, id, kind, state, priority, model, request, sha256, traceparent, topic, partition, "offset",
                 deadline, submitted_at, queued_at, error_code, cost)
+    LEFT JOIN wishes ON wishes.tenant = item.tenant AND wishes.job_id = item.id
     ON CONFLICT (tenant, id) DO NOTHING
     RETURNING tenant, id
 """)

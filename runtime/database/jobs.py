@@ -7,11 +7,13 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from runtime.database.wishes import noted
 from schemas.codec import decode
-from schemas.events import Lease, State
+from schemas.events import ControlEvent, Lease, State
 from schemas.requests import Job, Request
 from schemas.topics import Kind
 
+#: Not a job that its client wants no longer, nor one whose deadline has passed: ``control.sweep`` ends it.
 LEASE_JOBS: Final = text("""
     UPDATE jobs
     SET state = 'scheduled', epoch = epoch + 1, worker_id = item.worker_id, scheduled_at = now(),
@@ -19,6 +21,7 @@ LEASE_JOBS: Final = text("""
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:workers AS text[]))
          AS item(tenant, id, worker_id)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.state = 'queued'
+      AND jobs.control IS NULL AND (jobs.deadline IS NULL OR jobs.deadline > now())
     RETURNING jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
               jobs.request_sha256, jobs.traceparent, jobs.submitted_at, jobs.queued_at, jobs.scheduled_at
 """)
@@ -29,13 +32,16 @@ RENEW_LEASES: Final = text("""
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
       AND jobs.state IN ('scheduled', 'running')
-    RETURNING jobs.tenant, jobs.id, jobs.epoch
+    RETURNING jobs.tenant, jobs.id, jobs.epoch, jobs.control::text AS control
 """)
 
-#: It costs no attempt: nobody was lost.
+#: It costs no attempt: nobody was lost. One that was to be paused, but whose client has since asked for something
+#: else, is queued; what was not carried out here is left to ``control.sweep``.
 GIVE_BACK: Final = text("""
     UPDATE jobs
-    SET state = :state, worker_id = NULL, lease_expires_at = NULL, available_at = now()
+    SET state = CASE WHEN control->>'action' <> 'pause' THEN 'queued' ELSE :state END,
+        control = CASE WHEN control->>'action' = 'cancel' OR :state = 'queued' THEN control END,
+        worker_id = NULL, lease_expires_at = NULL, available_at = now()
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
       AND jobs.state IN ('scheduled', 'running')
@@ -107,13 +113,17 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
     ]
 
 
-def renew(connection: Connection, leases: Sequence[Lease], lease_s: float) -> set[Lease]:
-    """Extend the leases of jobs that run; the ones that are still held. The rest belong to somebody else."""
+def renew(connection: Connection, leases: Sequence[Lease], lease_s: float) -> dict[Lease, ControlEvent | None]:
+    """Extend the leases of jobs that run: those that are still held, and what the client wants of each job.
+
+    The rest belong to somebody else.
+    """
     if not leases:
-        return set()
+        return {}
     rows = connection.execute(RENEW_LEASES, {**lease_columns(leases), "lease_s": lease_s})
-    held = {(row.tenant, row.id, row.epoch) for row in rows}
-    return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in held}
+    held = {(row.tenant, row.id, row.epoch): row.control for row in rows}
+    kept = {lease: (lease.tenant, lease.job_id, lease.epoch) for lease in leases}
+    return {lease: noted(held[key]) for lease, key in kept.items() if key in held}
 
 
 def give_back(connection: Connection, leases: Sequence[Lease], state: State) -> set[Lease]:

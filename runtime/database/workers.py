@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from runtime.database import jobs
 from schemas.errors import HeadraceError
-from schemas.events import Lease
+from schemas.events import ControlEvent, Lease
 from schemas.limits import WORKER_PARTITIONS
 
 #: The lowest partition that nobody holds. Two workers that start at once may choose the same one; the
@@ -71,8 +71,11 @@ def renew_partition(connection: Connection, partition: int, worker_id: str, leas
 
 def renew_worker(
     connection: Connection, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
-) -> set[Lease] | None:
-    """Extend a worker's partition and jobs; the jobs that are still its own, or None where the partition is not."""
+) -> dict[Lease, ControlEvent | None] | None:
+    """Extend a worker's partition and jobs; the jobs that are still its own, or None where the partition is not.
+
+    With each job comes what its client wants of it, which the worker may not have heard.
+    """
     if not renew_partition(connection, partition, worker_id, lease_s):
         return None
     return jobs.renew(connection, leases, lease_s)

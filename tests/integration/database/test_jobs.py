@@ -87,10 +87,10 @@ def test_a_job_is_leased_once(connection: Connection) -> None:
 def test_a_lease_is_renewed_for_its_epoch_alone(connection: Connection) -> None:
     (item,) = leased(connection, admission("a"))
     stale = Lease("default", "a", 0, "worker-0")
-    assert jobs.renew(connection, [item.lease, stale], 30.0) == {item.lease}
+    assert jobs.renew(connection, [item.lease, stale], 30.0) == {item.lease: None}
 
 
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
     assert admissions.admit(connection, []) == []
     assert jobs.lease(connection, [], 30.0) == []
-    assert jobs.renew(connection, [], 30.0) == set()
+    assert jobs.renew(connection, [], 30.0) == {}

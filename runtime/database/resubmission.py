@@ -1,0 +1,66 @@
+"""A job that has ended without a result, submitted again as a job of its own."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from runtime.database.admissions import Admission, Admitted, admit, request_digest
+from runtime.database.wishes import Standing, Wish
+from schemas.codec import decode
+from schemas.limits import JOB_ID_CHARS
+from schemas.requests import Request
+
+SELECT_REQUESTS: Final = text("""
+    SELECT jobs.tenant, jobs.id, jobs.request::text AS request
+    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
+    JOIN jobs ON jobs.tenant = item.tenant AND jobs.id = item.id
+    WHERE jobs.request IS NOT NULL
+""")
+
+
+def resubmit(
+    connection: Connection, items: Sequence[tuple[Wish, Standing]], now: datetime
+) -> list[tuple[Admission, Admitted]]:
+    """Admit the requests of jobs anew, each under its wish's source and new id; what became of them, in their order.
+
+    A wish that is read again finds its job there. A deadline that has passed is left out, for the job would
+    end by it once more.
+    """
+    if not items:
+        return []
+    jobs = [job for _, job in items]
+    rows = connection.execute(
+        SELECT_REQUESTS, {"tenants": [job.tenant for job in jobs], "ids": [job.id for job in jobs]}
+    )
+    requests: dict[tuple[str, str], Request] = {
+        (row.tenant, row.id): decode(Request, row.request.encode()) for row in rows
+    }
+    admissions = [_admission(wish, job, requests[job.tenant, job.id], now) for wish, job in items]
+    return list(zip(admissions, admit(connection, admissions), strict=True))
+
+
+def new_id(wish: Wish) -> str:
+    """The new job's id: the same each time the wish is read."""
+    assert wish.source is not None
+    ending = f".r{wish.source.offset}"
+    return wish.event.new_id or wish.event.job_id[: JOB_ID_CHARS - len(ending)] + ending
+
+
+def _admission(wish: Wish, job: Standing, request: Request, now: datetime) -> Admission:
+    assert wish.source is not None
+    deadline = request.deadline if request.deadline and request.deadline > now else None
+    renewed = msgspec.structs.replace(request, id=new_id(wish), tenant=job.tenant, deadline=deadline)
+    return Admission(
+        tenant=job.tenant,
+        id=new_id(wish),
+        kind=job.kind,
+        request=renewed,
+        request_sha256=request_digest(renewed)[1],
+        traceparent=wish.traceparent,
+        source=wish.source,
+        submitted_at=now,
+        queued_at=now,
+    )
