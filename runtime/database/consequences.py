@@ -45,6 +45,8 @@ class Case:
 class Consequence:
     """What came of a wish or of a deadline, for whoever has to be told."""
 
+    #: What was wished, or ``deadline``.
+    action: str
     tenant: str
     job_id: str
     #: What was decided, in a word; ``reason`` says why nothing was changed.
@@ -67,11 +69,12 @@ def consequence(case: Case, partitions: Mapping[str, int], now: datetime) -> Con
     match decision:
         case End():
             assert job is not None
-            return ended(decision.fate, job, cancelled(wish), now)
+            return ended(wish.action, job, cancelled(wish), now)
         case Move(state) | Tell(state):
             assert job is not None
             told = isinstance(decision, Tell)
             return Consequence(
+                wish.action,
                 tenant,
                 job_id,
                 decision.fate,
@@ -85,19 +88,19 @@ def consequence(case: Case, partitions: Mapping[str, int], now: datetime) -> Con
             assert job is not None
             stop, partition = StopEvent(job.lease, job.control or wish), partitions.get(job.worker_id or "")
             return Consequence(
-                tenant, job_id, decision.fate, traceparent=job.traceparent, stop=stop, partition=partition
+                wish.action, tenant, job_id, decision.fate, traceparent=job.traceparent, stop=stop, partition=partition
             )
         case Nothing(reason):
-            return Consequence(tenant, job_id, decision.fate, reason)
+            return Consequence(wish.action, tenant, job_id, decision.fate, reason)
         case Withdraw() | Remember() | Forget() | Resubmit():
-            return Consequence(tenant, job_id, decision.fate)
+            return Consequence(wish.action, tenant, job_id, decision.fate)
         case unknown:
             assert_never(unknown)
 
 
 def resubmission(case: Case, admission: Admission, became: Admitted) -> Consequence:
     """What came of a retry."""
-    tenant, job_id = case.key
+    action, (tenant, job_id) = case.wish.event.action, case.key
     match became:
         case Admitted.NEW:
             status = StatusEvent(
@@ -110,24 +113,25 @@ def resubmission(case: Case, admission: Admission, became: Admitted) -> Conseque
                 reason=f"{job_id} is submitted again.",
             )
             return Consequence(
-                tenant, admission.id, case.decision.fate, status=status, traceparent=admission.traceparent
+                action, tenant, admission.id, case.decision.fate, status=status, traceparent=admission.traceparent
             )
         case Admitted.REPEATED | Admitted.REREAD:
-            return Consequence(tenant, admission.id, TellAgain.fate)
+            return Consequence(action, tenant, admission.id, TellAgain.fate)
         case Admitted.CONFLICT:
             reason = f"{admission.id} exists already, with a different body: choose another new_id"
-            return Consequence(tenant, job_id, Nothing.fate, reason)
+            return Consequence(action, tenant, job_id, Nothing.fate, reason)
         case unknown:
             assert_never(unknown)
 
 
-def ended(fate: str, job: Standing, reason: JobStopped, now: datetime) -> Consequence:
+def ended(action: str, job: Standing, reason: JobStopped, now: datetime) -> Consequence:
     """A job that waited has ended."""
     state = State.EXPIRED if isinstance(reason, JobExpired) else State.CANCELLED
     return Consequence(
+        action,
         job.tenant,
         job.id,
-        fate,
+        state.value,
         status=_status(job, state, str(reason), now),
         traceparent=job.traceparent,
         left_queue=True,

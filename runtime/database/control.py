@@ -126,7 +126,7 @@ def sweep(connection: Connection, now: datetime, most: int) -> list[Consequence]
     overdue = [(job, expiry(job)) for job in _standings(connection.execute(LOCK_OVERDUE, {"most": most}))]
     _end(connection, overdue, now)
     remembered.forget_old(connection)
-    return consequences + [ended("expired", job, reason, now) for job, reason in overdue]
+    return consequences + [ended("deadline", job, reason, now) for job, reason in overdue]
 
 
 def _carry_out(

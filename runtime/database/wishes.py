@@ -57,7 +57,7 @@ class Standing:
 class End:
     """The job waits, and ends where it is."""
 
-    fate: ClassVar[str] = "ended"
+    fate: ClassVar[str] = "cancelled"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_a_queued_job_that_is_cancelled_ends_with_result_and_outbox_row_and_neve
 ) -> None:
     admissions.admit(connection, [admission("a")])
     (told,) = apply(connection, wish("cancel", reason="too slow"))
-    assert (told.fate, told.left_queue, told.stop) == ("ended", True, None)
+    assert (told.fate, told.left_queue, told.stop) == ("cancelled", True, None)
     assert told.status is not None
     assert told.status.state is state(connection) is State.CANCELLED
     result = queries.find_result(connection, "default", "a")
@@ -95,7 +95,7 @@ def test_a_queued_job_that_is_cancelled_ends_with_result_and_outbox_row_and_neve
 def test_cancelling_twice_is_cancelling(connection: Connection) -> None:
     admissions.admit(connection, [admission("a")])
     first, second = (apply(connection, wish("cancel"))[0] for _ in range(2))
-    assert (first.fate, second.fate, second.reason) == ("ended", "unfit", "it has ended as cancelled")
+    assert (first.fate, second.fate, second.reason) == ("cancelled", "unfit", "it has ended as cancelled")
     assert second.status is None
     assert len(apply(connection, wish("cancel"), wish("cancel"))) == 1
 
@@ -144,7 +144,7 @@ def test_a_cancel_that_is_read_before_its_request_ends_the_job_once_it_is_admitt
     admissions.admit(connection, [admission("a"), admission("b")])
     assert not can_start(connection)
     assert can_start(connection, "b")
-    assert [(item.job_id, item.fate) for item in sweep(connection)] == [("a", "ended")]
+    assert [(item.job_id, item.fate) for item in sweep(connection)] == [("a", "cancelled")]
     assert state(connection) is State.CANCELLED
     assert connection.execute(text("SELECT * FROM wishes")).all() == []
 
@@ -159,7 +159,7 @@ def test_a_pause_that_was_withdrawn_before_the_request_came_does_nothing(connect
 def test_a_wish_and_an_admission_that_did_not_see_each_other_meet_in_the_sweep(connection: Connection) -> None:
     admissions.admit(connection, [admission("a")])
     remembered.remember(connection, [wish("cancel").event])
-    assert [(item.job_id, item.fate) for item in sweep(connection)] == [("a", "ended")]
+    assert [(item.job_id, item.fate) for item in sweep(connection)] == [("a", "cancelled")]
     assert sweep(connection) == []
 
 
@@ -342,7 +342,7 @@ def test_a_cancel_that_races_with_dispatch_finds_each_job_before_or_after_its_st
         wishes = jobs.renew(connection, [item.lease for item in started], 30.0)
     assert all(found and found.action == "cancel" for found in wishes.values())
     assert {lease.job_id for lease in wishes} == {item.job_id for item in told if item.fate == "told"}
-    assert {item.job_id for item in told if item.fate == "ended"} == set(ids) - {item.job.id for item in started}
+    assert {item.job_id for item in told if item.fate == "cancelled"} == set(ids) - {item.job.id for item in started}
 
 
 def _batches(ids: list[str], dice: random.Random) -> list[list[str]]:
