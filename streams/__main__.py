@@ -18,18 +18,21 @@ from faust.types import TP
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
+from runtime.kafka_transactions import TransactionalLog
 from runtime.monitoring import Metrics, MetricsReporter
 from runtime.settings import InvalidSetting, Settings
 from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas import topics
 from schemas.errors import HeadraceError
 from streams.app import Dispatcher, bind, create_app
+from streams.chunks import Chunk
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.intake import Intake
 from streams.logs import configure
 from streams.metrics import Bridge, MetricsPage
 from streams.reaper import Reaper
+from streams.relay import NAME as RELAY
 from streams.relay import Relay
 
 log = logging.getLogger("streams")
@@ -62,12 +65,20 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     page = stack.enter_context(closing(MetricsPage(bridge, settings.metrics_host, settings.metrics_port)))
     stack.enter_context(closing(MetricsReporter(metrics, publisher, settings.metrics_interval_s)))
 
+    results = stack.enter_context(closing(TransactionalLog(settings.kafka, RELAY, topics.RESULTS.name)))
+    relay = Relay(thread(), results, instruments)
+
+    async def heartbeats(chunk: Chunk) -> None:
+        await dispatch.heartbeats(chunk)
+        # A worker sends one soon after it has stored results.
+        relay.wake()
+
     app = create_app(settings.kafka)
     for kind, topic in topics.REQUESTS.items():
         bind(app, topic, partial(intake.admit, kind))
-    bind(app, topics.WORKERS, dispatch.heartbeats)
+    bind(app, topics.WORKERS, heartbeats)
     bind(app, topics.METRICS, bridge.events)
-    follow_partitions(app, dispatch, bridge)
+    follow_partitions(app, dispatch, relay, bridge)
     log.info("Metrics are at http://%s:%d/metrics.", settings.metrics_host, page.port)
     return await serve(
         app,
@@ -76,7 +87,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         [
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s / 3),
-            Relay(keeper, publisher, instruments).run(),
+            relay.run(),
         ],
     )
 
@@ -87,11 +98,12 @@ def check_topics(bootstrap: str) -> None:
         raise TopicsMissing([topic.name for topic in missing])
 
 
-def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> None:
-    """Dispatch and serve metrics while the partition of each is this process' own."""
+def follow_partitions(app: Dispatcher, dispatch: Dispatch, relay: Relay, bridge: Bridge) -> None:
+    """Dispatch, relay results and serve metrics while the partition of each is this process' own."""
 
     async def revoked(*_given: Any, **_options: Any) -> None:
         dispatch.pause()
+        relay.assign(owner=False)
 
     async def assigned(*given: Any, **_options: Any) -> None:
         partitions: set[TP] = given[1]
@@ -99,6 +111,7 @@ def follow_partitions(app: Dispatcher, dispatch: Dispatch, bridge: Bridge) -> No
         log.info("I read %d partitions%s.", len(partitions), " and dispatch" if dispatches else "")
         if METRICS not in partitions:
             bridge.clear()
+        relay.assign(owner=dispatches)
         dispatch.assign((await app.consumer.highwaters(HEARTBEATS))[HEARTBEATS] if dispatches else None)
 
     app.on_partitions_revoked.connect(revoked)

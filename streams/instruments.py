@@ -39,7 +39,7 @@ class Instruments:
             "headrace_reaper_poisoned_jobs_total", "Jobs that failed because they lost every worker."
         )
         self.relayed = metrics.counter(
-            "headrace_relay_results_total", "Results that were published for a process that could not."
+            "headrace_relay_results_total", "Results that went from the outbox to Kafka."
         )
         # The bridge to Prometheus
         self.metrics_events = metrics.counter(

@@ -15,7 +15,7 @@ from schemas.events import StatusEvent
 from schemas.requests import Request
 from schemas.topics import DEAD_LETTERS, Kind
 from streams.admission import Verdict, confirm, dead_letter_headers, judge
-from streams.announcements import announce_ends, publish_status
+from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.deliveries import Send, insist
 from streams.instruments import Instruments
@@ -43,9 +43,7 @@ class Intake:
            partition and offset.
         3. Tell the scheduler and publish the states. A crash loses them: the scheduler reads its jobs
            from the database, and a job's next state follows.
-        4. Publish the dead letters and the terminal events, and wait for Kafka. A crash repeats them:
-           dead letters with the same origin, terminal events with the same id.
-        5. Drop the outbox rows of what was delivered. A crash leaves them to the relay.
+        4. Publish the dead letters, and wait for Kafka. A crash repeats them, with the same origin.
 
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
         """
@@ -59,8 +57,6 @@ class Intake:
         for row in news:
             publish_status(self._publisher, _status(row), row.traceparent)
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
-        ends = [(row.rejection, row.traceparent) for row in news if row.rejection]
-        await announce_ends(self._publisher, self._database, ends)
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
         self._instruments.chunk_s.labels(kind).observe(loop.time() - started_s)
@@ -96,11 +92,11 @@ def _queued(row: Admission, request: Request) -> QueuedJob:
         tenant=sys.intern(row.tenant),
         id=row.id,
         kind=row.kind,
-        cost=row.cost,
         priority=RANK[request.priority],
         model=sys.intern(needed_model(request)),
         queued_at=row.queued_at,
         traceparent=row.traceparent,
+        cost=row.cost,
     )
 
 

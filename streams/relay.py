@@ -1,64 +1,148 @@
-"""Terminal events that a crash, or a broker that was away, left in the outbox are published here."""
+"""The one writer of the results topic: terminal events from the outbox to Kafka, each in one copy.
+
+The process that dispatches relays too. Results and the place in the outbox up to which they were read are one
+Kafka transaction, so a consumer that reads committed records sees each result once, whoever crashes when.
+"""
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 import msgspec
+from msgspec import Struct
 
-from runtime.database import outcomes
-from runtime.database.outcomes import Unannounced, result_id
+from runtime.database import outbox
+from runtime.database.outbox import Position, Waiting, result_id
 from runtime.database.thread import DatabaseThread
-from runtime.kafka import Publisher
+from runtime.kafka_transactions import LogTaken, Outgoing
 from schemas import topics
-from streams.deliveries import Send, deliver
+from schemas.codec import Envelope, child_traceparent, decode, encode
+from schemas.errors import ServerUnreachable
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
-#: Whoever ended the job publishes its event at once; after so long, nobody does.
-AGE_S: Final = 5.0
-INTERVAL_S: Final = 1.0
-BATCH_EVENTS: Final = 500
+#: The transactional id, and the group whose offset carries the cursor.
+NAME: Final = "headrace-relay"
+#: Whoever stores results wakes the relay; this bounds the wait after a wake that was lost.
+INTERVAL_S: Final = 0.25
+GATHER_S: Final = 0.005
+#: How soon rows are looked at again that a running transaction holds back.
+HELD_BACK_S: Final = 0.005
+RETRY_S: Final = 1.0
+#: One Kafka transaction; a single event may be as large as the topic allows.
+BATCH_EVENTS: Final = 1_000
+BATCH_BYTES: Final = 8_388_608
+
+
+class ResultLog(Protocol):
+    """Where batches go, each together with its cursor."""
+
+    async def open(self) -> str | None:
+        """Take the log over; the last cursor."""
+
+    async def append(self, records: Sequence[Outgoing], cursor: str) -> None:
+        """Add records and set the cursor, both or neither."""
+
+
+class Cursor(Struct, frozen=True):
+    """Up to where the outbox of one database was published."""
+
+    database: str
+    position: Position
 
 
 class Relay:
-    """Empties the outbox, oldest first. It never pages by number: rows become visible out of order."""
+    """Empties the outbox while this process owns it, in the order of the transactions that filled it."""
 
-    def __init__(self, database: DatabaseThread, publisher: Publisher, instruments: Instruments) -> None:
+    def __init__(self, database: DatabaseThread, results: ResultLog, instruments: Instruments) -> None:
         self._database = database
-        self._publisher = publisher
+        self._results = results
         self._instruments = instruments
+        self._owner = False
+        self._cursor: Cursor | None = None
+        self._wake = asyncio.Event()
+
+    def assign(self, *, owner: bool) -> None:
+        """Relay from now on, or leave it to another process."""
+        self._owner = owner
+        self._cursor = None
+        self._wake.set()
+
+    def wake(self) -> None:
+        """There may be something in the outbox."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Relay until cancelled."""
         while True:
-            if await self.relay() < BATCH_EVENTS:
-                await asyncio.sleep(INTERVAL_S)
+            wait_s = await self._turn() if self._owner else INTERVAL_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            self._wake.clear()
+            # Results that are stored within this time share a transaction of Kafka's.
+            await asyncio.sleep(GATHER_S)
 
-    async def relay(self, older_than_s: float = AGE_S) -> int:
-        """Publish what has waited for so long; how many events were delivered.
+    async def _turn(self) -> float:
+        """Publish what there is; how long to wait for more."""
+        try:
+            while self._owner:
+                if self._cursor is None:
+                    self._cursor = await self._opened()
+                batch = await self._database.insist(outbox.waiting, self._cursor.position, BATCH_EVENTS, BATCH_BYTES)
+                if not batch.rows:
+                    return HELD_BACK_S if batch.held_back else INTERVAL_S
+                self._cursor = await self._publish(self._cursor.database, batch.rows)
+        except LogTaken as taken:
+            # While the partitions move, two processes may think that they are the one.
+            log.warning("%s If I still dispatch in %g s, I take it back.", taken, RETRY_S)
+            self._cursor = None
+            return RETRY_S
+        except ServerUnreachable as error:
+            log.warning("%s Results wait in the outbox.", error)
+            self._cursor = None
+            return RETRY_S
+        return INTERVAL_S
 
-        1. Read the rows. A crash changes nothing.
-        2. Publish them and wait for Kafka. A crash repeats them, with the same id.
-        3. Drop the rows of those that were delivered.
+    async def _publish(self, database: str, rows: Sequence[Waiting]) -> Cursor:
+        """Publish rows.
+
+        1. One Kafka transaction: the events and the cursor. A crash before its end leaves neither.
+        2. The rows are dropped. A crash before leaves rows that the cursor has passed: never read again, and
+           dropped with the next ones.
         """
-        rows = await self._database.insist(outcomes.unannounced, older_than_s, BATCH_EVENTS)
-        delivered = await deliver([self._sender(row) for row in rows])
-        gone = [(row.tenant, row.job_id) for row, done in zip(rows, delivered, strict=True) if done]
-        if gone:
-            log.info("Published %d results that their processes had left behind.", len(gone))
-            await self._database.insist(outcomes.announced, gone)
-            self._instruments.relayed.inc(len(gone))
-        return len(gone)
+        cursor = Cursor(database, rows[-1].position)
+        await self._results.append([_record(row) for row in rows], encode(cursor).decode())
+        await self._database.insist(outbox.published, cursor.position)
+        self._instruments.relayed.inc(len(rows))
+        return cursor
 
-    def _sender(self, row: Unannounced) -> Send:
-        """Key: the job id. Id: the same for every copy of a job's end."""
-        return lambda on_delivery: self._publisher.publish(
-            topics.RESULTS,
-            msgspec.Raw(row.event),
-            key=row.job_id,
-            event_id=result_id(row.tenant, row.job_id),
-            traceparent=row.traceparent,
-            on_delivery=on_delivery,
-        )
+    async def _opened(self) -> Cursor:
+        """The place from which to read on; what was published before it is dropped."""
+        told = await self._results.open()
+        database = await self._database.insist(outbox.identity)
+        cursor: Cursor | None = decode(Cursor, told.encode()) if told else None
+        if cursor is None or cursor.database != database:
+            # What is there may have been published by whoever had this database before: then it comes twice.
+            await self._database.insist(outbox.renumber)
+            return Cursor(database, Position())
+        await self._database.insist(outbox.published, cursor.position)
+        return cursor
+
+
+def _record(row: Waiting) -> Outgoing:
+    """Key: the job id. Id: the same for every copy of a job's end."""
+    tenant, job_id = row.position.tenant, row.position.job_id
+    envelope = Envelope(
+        id=result_id(tenant, job_id),
+        source="headrace/dispatcher",
+        type=topics.RESULTS.name,
+        subject=job_id,
+        time=datetime.now(UTC),
+        traceparent=child_traceparent(row.traceparent),
+    )
+    return Outgoing(topics.RESULTS.name, job_id.encode(), encode(msgspec.Raw(row.event)), envelope.headers())

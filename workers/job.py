@@ -59,8 +59,8 @@ async def run_job(
         event = attempt.stopped(ctx, stop)
     except LeaseLost:
         return None
-    # Stored before it is published: a crash in between leaves an outbox row, which the relay
-    # publishes. The other order could announce a result that nobody can read.
+    # Stored, not published: the relay tells the world what is in the database, so that nobody hears
+    # of a result that can't be read.
     return event if await outcomes.settle(work.job, work.lease, event) else None
 
 

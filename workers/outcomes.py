@@ -1,7 +1,8 @@
-"""How attempts end: stored first, then published, many at a time."""
+"""How attempts end: stored, many at a time; the relay publishes what is stored."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,6 @@ from schemas.requests import Job
 from schemas.results import ResultEvent
 from workers.context import Announcer
 from workers.metrics import WorkerMetrics
-from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +36,25 @@ class Outcomes:
 
     1. One transaction writes state, result, outbox and usage rows of a whole batch, guarded by each
        job's epoch. A crash before it: the leases run out, and the jobs run again elsewhere.
-    2. Result events and final states go to Kafka. A crash before or in it: the rows lie in the
-       outbox, and the relay publishes them; an event that had got through comes twice with one id.
-    3. Once an event is delivered, its outbox row is deleted. A crash before it: as in 2.
+    2. ``stored`` is called, which lets the relay look into the outbox soon, and the final states go to
+       Kafka. A crash before or in it: the relay looks all the same.
     """
 
-    def __init__(self, database: DatabaseThread, outbox: Outbox, announcer: Announcer, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, database: DatabaseThread, announcer: Announcer, metrics: WorkerMetrics, stored: Callable[[], None]
+    ) -> None:
         self._database = database
-        self._outbox = outbox
         self._announcer = announcer
         self._metrics = metrics
+        self._stored = stored
         self._endings: list[_Ending] = []
         self._wake = asyncio.Event()
 
     async def settle(self, job: Job, lease: Lease, event: ResultEvent) -> bool:
-        """Store and publish the end of an attempt; False where its lease was lost, and nothing was written.
+        """Store the end of an attempt; False where its lease was lost, and nothing was written.
 
         While Postgres is away it waits. A transaction whose answer was lost counts as a lost lease
-        when it is repeated; the relay then publishes the event.
+        when it is repeated; its event is in the outbox all the same.
         """
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._endings.append(_Ending(job, Settlement(lease, event), stored))
@@ -85,14 +86,11 @@ class Outcomes:
             return
         self._metrics.settle_s.observe(loop.time() - begun_s)
         self._metrics.settled.observe(len(batch))
+        self._stored()
         for ending in batch:
             if ending.settlement.lease in held:
-                self._publish(ending)
+                self._announcer.status(ending.job, State(ending.settlement.event.status.value))
             _answer(ending, ending.settlement.lease in held)
-
-    def _publish(self, ending: _Ending) -> None:
-        self._outbox.publish(ending.settlement, ending.job.traceparent)
-        self._announcer.status(ending.job, State(ending.settlement.event.status.value))
 
 
 def _answer(ending: _Ending, answer: bool | Exception) -> None:

@@ -22,7 +22,6 @@ from workers.heartbeats import Heartbeats
 from workers.job import Handlers
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
-from workers.outbox import Outbox
 from workers.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
@@ -62,9 +61,8 @@ class Worker:
         self._open_partition = servers.open_partition
         self._leases = Leases(servers.database, self.id, settings.host, settings.lease_s)
         announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
-        self._outbox = Outbox(servers.database, servers.publisher)
-        self._outcomes = Outcomes(servers.database, self._outbox, announcer, self._metrics)
         self._heartbeats = Heartbeats(servers.publisher, self._describe)
+        self._outcomes = Outcomes(servers.database, announcer, self._metrics, self._heartbeats.soon)
         self._desk = Desk(
             Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),
             Workplace(handlers, tools, announcer, self._outcomes),
@@ -97,7 +95,6 @@ class Worker:
                 tasks = [
                     group.create_task(self._leases.keep(), name="leases"),
                     group.create_task(self._outcomes.run(), name="outcomes"),
-                    group.create_task(self._outbox.run(), name="outbox"),
                     group.create_task(reader.read(self._take), name="reader"),
                     group.create_task(self._heartbeats.run(), name="heartbeats"),
                     group.create_task(self._ready(), name="ready"),
@@ -147,7 +144,6 @@ class Worker:
         await asyncio.to_thread(self._publisher.flush, FLUSH_S)
         try:
             async with asyncio.timeout(FLUSH_S):
-                await self._outbox.sweep()
                 await self._leases.release()
         except (ServerUnreachable, TimeoutError) as error:
             log.warning("worker %s leaves its partition to its lease's end: %s", self.id, error)

@@ -12,7 +12,7 @@ from sqlalchemy import Table, select
 
 from producers import Headrace
 from runtime.database import Database, tables
-from runtime.database.outcomes import result_id
+from runtime.database.outbox import result_id
 from schemas import topics
 from schemas.codec import new_traceparent, trace_id_of
 from schemas.events import State

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runtime.kafka import assigned_consumer
 from schemas import topics
 
 WAIT_S: Final = 60.0
+NO_LEADER: Final = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
 
 
 @dataclass(frozen=True)
@@ -94,5 +95,14 @@ def end_offsets(bootstrap: str, partitions: list[TopicPartition]) -> list[TopicP
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's stubs leave it out
     # Its answers come for as long as the client is kept.
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    answers = admin.list_offsets(dict.fromkeys(partitions, latest))
-    return [TopicPartition(key.topic, key.partition, answer.result(WAIT_S).offset) for key, answer in answers.items()]
+    deadline_s = time.monotonic() + WAIT_S
+    while True:
+        answers = admin.list_offsets(dict.fromkeys(partitions, latest))
+        try:
+            found = {at: answer.result(WAIT_S).offset for at, answer in answers.items()}
+        except KafkaException as error:
+            # Partitions that were made just now have no leader yet.
+            if error.args[0].code() not in NO_LEADER or time.monotonic() > deadline_s:
+                raise
+        else:
+            return [TopicPartition(at.topic, at.partition, offset) for at, offset in found.items()]

@@ -1,4 +1,4 @@
-"""Settling, expired leases and the outbox, on a real Postgres."""
+"""Settling and expired leases, on a real Postgres."""
 
 from sqlalchemy import Connection, Table, func, select, text
 
@@ -28,8 +28,8 @@ def test_a_settled_job_has_its_state_result_outbox_and_usage(connection: Connect
     assert job is not None
     assert job.state is State.SUCCEEDED
     assert queries.find_result(connection, "default", "a") == ended.event
-    (waiting,) = outcomes.unannounced(connection, -1.0, 10)
-    assert decode(ResultEvent, waiting.event) == ended.event
+    waiting = connection.execute(text("SELECT event::text FROM outbox")).scalar_one()
+    assert decode(ResultEvent, waiting.encode()) == ended.event
     assert count(connection, tables.usage) == 1
 
 
@@ -86,10 +86,9 @@ def test_a_renewed_lease_is_not_requeued(connection: Connection) -> None:
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
     assert outcomes.settle(connection, []) == set()
     assert outcomes.requeue(connection, [], []) == set()
-    outcomes.announced(connection, [])
 
 
 def test_a_lease_of_another_worker_at_the_same_epoch_does_not_exist(connection: Connection) -> None:
     (item,) = leased(connection, admission("a"))
     forged = Lease(item.lease.tenant, item.lease.job_id, item.lease.epoch + 1, "worker-9")
-    assert jobs.renew(connection, [forged], 30.0) == set()
+    assert jobs.renew(connection, [forged], 30.0) == {}

@@ -3,13 +3,14 @@
 import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
-from runtime.database import Database, admissions, jobs, outcomes, queries, workers
+from runtime.database import Database, admissions, jobs, outbox, outcomes, queries, queue, workers
+from runtime.database.queue import BEGINNING
 from schemas.events import State
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
 
-MODULES = (admissions, jobs, outcomes, queries, workers)
+MODULES = (admissions, jobs, outbox, outcomes, queries, queue, workers)
 STATEMENTS = {
     f"{module.__name__}.{name}": value
     for module in MODULES
@@ -47,14 +48,16 @@ def run_everything(connection: Connection) -> None:
     tune = FineTuneRequest(model="example-base", dataset=Dataset(uri="dates/train.jsonl"))
     first, second = leased(connection, admission("a", tune), admission("b"), lease_s=0.0)
     admissions.admit(connection, [rejection("c")])
-    jobs.queued(connection, Kind.GENERATE, 10)
+    queue.queued(connection, Kind.GENERATE, BEGINNING, 10)
     jobs.renew(connection, [first.lease], 30.0)
     outcomes.expired(connection, 10)
     outcomes.requeue(connection, [second.lease], [1.0])
     outcomes.settle(connection, [settlement(first, tuned())])
     jobs.give_back(connection, [second.lease], State.QUEUED)
-    outcomes.unannounced(connection, 5.0, 10)
-    outcomes.announced(connection, [("default", "a")])
+    outbox.waiting(connection, outbox.Position(), 10, 1_000)
+    outbox.identity(connection)
+    outbox.renumber(connection)
+    outbox.published(connection, outbox.Position(1, "default", "a"))
     queries.find_job(connection, "default", "a")
     queries.recent_jobs(connection, "default", 10)
     queries.find_result(connection, "default", "a")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from runtime.database.outcomes import result_id
+from runtime.database.outbox import result_id
 from runtime.kafka import Publisher
 from schemas import topics
 from schemas.codec import new_traceparent

@@ -18,7 +18,7 @@ from examples.demo.__main__ import main
 from examples.demo.steps import samples
 from producers.cli.exits import Exit
 from producers.cluster import Cluster
-from runtime.database.outcomes import result_id
+from runtime.database.outbox import result_id
 from runtime.kafka import Publisher, placed_consumer
 from schemas import topics
 from schemas.codec import decode_request, new_traceparent

@@ -50,9 +50,12 @@ def state(rig: Rig, job_id: str) -> State:
     return row.state
 
 
-def outbox(rig: Rig) -> int:
+def outbox(rig: Rig, job_id: str) -> list[ResultEvent]:
+    """The job's terminal events that wait for the relay."""
+    statement = text("SELECT event::text FROM outbox WHERE job_id = :id")
     with rig.database.begin() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM outbox")).scalar_one())
+        events = connection.execute(statement, {"id": job_id}).scalars().all()
+    return [decode(ResultEvent, event.encode()) for event in events]
 
 
 def take_away(rig: Rig, job_id: str) -> None:

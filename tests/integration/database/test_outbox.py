@@ -1,0 +1,110 @@
+"""The outbox is read in the order of its transactions, and never past one that still runs."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import Connection, text
+
+from runtime.database import Database, outbox, outcomes
+from runtime.database.outbox import Position
+from schemas.codec import decode
+from schemas.results import ResultEvent
+from tests.integration.database.rows import admission, leased, settlement
+
+MANY_BYTES = 1_000_000
+START = Position()
+
+
+@pytest.fixture(autouse=True)
+def _empty(database: Database) -> Iterator[None]:
+    yield
+    with database.begin() as connection:
+        connection.execute(text("TRUNCATE jobs, outbox CASCADE"))
+
+
+def end(connection: Connection, *ids: str) -> None:
+    """Jobs that have their terminal events."""
+    items = leased(connection, *(admission(job_id) for job_id in ids))
+    outcomes.settle(connection, [settlement(item) for item in items])
+
+
+def ids(database: Database, after: Position = START, most: int = 10, most_bytes: int = MANY_BYTES) -> list[str]:
+    with database.begin() as connection:
+        return [row.position.job_id for row in outbox.waiting(connection, after, most, most_bytes).rows]
+
+
+def test_rows_come_in_the_order_of_their_transactions(database: Database) -> None:
+    for job_id in ("c", "a", "b"):
+        with database.begin() as connection:
+            end(connection, job_id)
+    assert ids(database) == ["c", "a", "b"]
+    assert ids(database, most=2) == ["c", "a"]
+
+
+def test_a_row_has_the_event_that_was_stored(database: Database) -> None:
+    with database.begin() as connection:
+        (item,) = leased(connection, admission("a"))
+        ended = settlement(item)
+        outcomes.settle(connection, [ended])
+    with database.begin() as connection:
+        (row,) = outbox.waiting(connection, START, 10, MANY_BYTES).rows
+    assert decode(ResultEvent, row.event) == ended.event
+    assert row.traceparent == item.job.traceparent
+
+
+def test_nothing_is_read_past_a_transaction_that_still_runs(database: Database) -> None:
+    """Its rows lie before those of the later one, and would be passed over for ever."""
+    with ExitStack() as slow:
+        early = slow.enter_context(database.begin())
+        end(early, "early")
+        with database.begin() as late:
+            end(late, "late")
+        with database.begin() as connection:
+            assert outbox.waiting(connection, START, 10, MANY_BYTES) == outbox.Batch((), held_back=True)
+    assert ids(database) == ["early", "late"]
+
+
+def test_reading_goes_on_after_a_place(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a", "b", "c")
+    with database.begin() as connection:
+        first = outbox.waiting(connection, START, 2, MANY_BYTES).rows[-1].position
+    assert ids(database, first) == ["c"]
+
+
+def test_a_batch_ends_with_the_row_that_fills_it(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a", "b", "c")
+    assert ids(database, most_bytes=1) == ["a"]
+    with database.begin() as connection:
+        size_bytes = len(outbox.waiting(connection, START, 1, MANY_BYTES).rows[0].event)
+    assert ids(database, most_bytes=size_bytes + 1) == ["a", "b"]
+
+
+def test_published_rows_are_dropped(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a", "b", "c")
+    with database.begin() as connection:
+        rows = outbox.waiting(connection, START, 2, MANY_BYTES).rows
+        outbox.published(connection, rows[-1].position)
+    assert ids(database) == ["c"]
+
+
+def test_rows_of_another_cluster_are_numbered_anew(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a")
+        connection.execute(text("UPDATE outbox SET transaction = CAST(1 AS bigint) << 40"))
+    assert ids(database) == []
+    with database.begin() as connection:
+        outbox.renumber(connection)
+    assert ids(database) == ["a"]
+
+
+def test_a_database_has_one_name(database: Database) -> None:
+    with database.begin() as connection:
+        assert outbox.identity(connection) == outbox.identity(connection) != ""
+
+
+def test_an_event_id_tells_tenants_apart() -> None:
+    assert outbox.result_id("red", "a") != outbox.result_id("blue", "a")
