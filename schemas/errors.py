@@ -213,7 +213,7 @@ class PoisonJob(JobError):
 
     def __init__(self, attempts: int) -> None:
         super().__init__(
-            f"The job's worker was lost in each of {attempts} attempts, so it is not tried again. "
+            f"The job's worker was lost in each of {attempts} attempts in a row, so it is not tried again. "
             "Look at the workers' logs, then submit it under a new id."
         )
 

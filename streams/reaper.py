@@ -14,12 +14,12 @@ from runtime.settings import CODE_VERSION
 from schemas.errors import PoisonJob
 from schemas.events import State, StatusEvent
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
-from streams.announcements import publish_status
+from streams.announcements import announce_ends, publish_status
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
-#: A job that has ended its worker so often does not get another one.
+#: A job that has ended its worker so often in a row, without getting further, does not get another one.
 ATTEMPTS: Final = 3
 #: The delay after the first lost attempt; each is double the one before, give or take a half.
 DELAY_S: Final = 1.0
@@ -45,7 +45,8 @@ class Reaper:
 
         1. One transaction locks them, queues jobs again or ends them, with result and outbox row. A
            worker that comes back finds another state or epoch, and writes nothing.
-        2. States are published. A crash loses them: the job's next state follows.
+        2. States and terminal events are published. A crash leaves the latter to the relay, and loses
+           the former: the job's next state follows.
         """
         decided = await self._database.insist(outcomes.reap, decide, BATCH_JOBS)
         for item, decision in decided:
@@ -54,18 +55,19 @@ class Reaper:
                 item.lease.tenant, item.lease.job_id, item.lease.worker_id, item.attempt,
             )  # fmt: skip
             publish_status(self._publisher, _status(item, decision), item.traceparent)
-        poisoned = sum(isinstance(decision, ResultEvent) for _, decision in decided)
-        self._instruments.requeued.inc(len(decided) - poisoned)
-        self._instruments.poisoned.inc(poisoned)
+        ends = [(decision, item.traceparent) for item, decision in decided if isinstance(decision, ResultEvent)]
+        self._instruments.requeued.inc(len(decided) - len(ends))
+        self._instruments.poisoned.inc(len(ends))
+        await announce_ends(self._publisher, self._database, ends)
         return len(decided)
 
 
 def decide(item: ExpiredLease) -> ResultEvent | float:
     """The end of a job that had all its attempts; else the delay before the next, in seconds."""
-    if item.attempt < ATTEMPTS:
+    if item.lost < ATTEMPTS:
         # Jitter, so that the jobs of a machine that was lost do not all come at once.
-        return DELAY_S * 2.0 ** (item.attempt - 1) * random.uniform(0.5, 1.5)
-    poison = PoisonJob(item.attempt)
+        return DELAY_S * 2.0 ** (item.lost - 1) * random.uniform(0.5, 1.5)
+    poison = PoisonJob(item.lost)
     return ResultEvent(
         job_id=item.lease.job_id,
         tenant=item.lease.tenant,

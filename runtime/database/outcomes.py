@@ -54,24 +54,43 @@ INSERT_ADAPTERS: Final = text("""
 """)
 
 EXPIRED_LEASES: Final = text("""
-    SELECT tenant, id, kind, epoch, attempt, worker_id, traceparent, request_sha256
-    FROM jobs
-    WHERE state IN ('scheduled', 'running') AND lease_expires_at < now()
+    SELECT jobs.tenant, id, kind, epoch, jobs.attempt, worker_id, traceparent, request_sha256,
+           CASE WHEN checkpoints.position > reached THEN 1 ELSE lost_attempts + 1 END AS lost
+    FROM jobs LEFT JOIN checkpoints ON checkpoints.tenant = jobs.tenant AND checkpoints.job_id = jobs.id
+    WHERE jobs.state IN ('scheduled', 'running') AND lease_expires_at < now()
     ORDER BY lease_expires_at
     LIMIT :most
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF jobs SKIP LOCKED
 """)
 
 REQUEUE_JOBS: Final = text("""
     UPDATE jobs
-    SET state = 'queued', attempt = attempt + 1, worker_id = NULL, lease_expires_at = NULL,
-        available_at = now() + make_interval(secs => item.delay_s)
+    SET state = 'queued', attempt = jobs.attempt + 1, worker_id = NULL, lease_expires_at = NULL,
+        available_at = now() + make_interval(secs => item.delay_s),
+        lost_attempts = CASE WHEN checkpoints.position > reached THEN 1 ELSE lost_attempts + 1 END,
+        reached = greatest(reached, checkpoints.position)
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
                 CAST(:delays AS double precision[])) AS item(tenant, id, epoch, delay_s)
+         LEFT JOIN checkpoints ON checkpoints.tenant = item.tenant AND checkpoints.job_id = item.id
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
       AND jobs.state IN ('scheduled', 'running') AND jobs.lease_expires_at < now()
     RETURNING jobs.tenant, jobs.id, jobs.epoch
 """)
+
+SELECT_OUTBOX: Final = text("""
+    SELECT tenant, job_id, traceparent, event::text AS event
+    FROM outbox
+    WHERE created_at < now() - make_interval(secs => :older_than_s)
+    ORDER BY created_at
+    LIMIT :most
+""")
+
+DELETE_OUTBOX: Final = text("""
+    DELETE FROM outbox
+    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
+    WHERE outbox.tenant = item.tenant AND outbox.job_id = item.id
+""")
+
 
 @dataclass(frozen=True)
 class Settlement:
@@ -83,13 +102,33 @@ class Settlement:
 
 @dataclass(frozen=True)
 class ExpiredLease:
-    """A job whose worker was not heard of for longer than its lease."""
+    """A job whose worker was not heard of for longer than its lease.
+
+    ``lost`` is how many attempts in a row, this one too, have lost their worker; one that checkpointed further than
+    those before is the first of its row.
+    """
 
     lease: Lease
     kind: Kind
     attempt: int
     traceparent: str
     request_sha256: str
+    lost: int
+
+
+@dataclass(frozen=True)
+class Unannounced:
+    """A terminal event that lies in the outbox; ``event`` is its JSON."""
+
+    tenant: str
+    job_id: str
+    traceparent: str
+    event: bytes
+
+
+def result_id(tenant: str, job_id: str) -> str:
+    """The CloudEvents id of a job's terminal event: the same for every copy of it."""
+    return f"{tenant}/{job_id}/result"
 
 
 def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[Lease]:
@@ -135,6 +174,7 @@ def expired(connection: Connection, most: int) -> list[ExpiredLease]:
             attempt=row.attempt,
             traceparent=row.traceparent,
             request_sha256=row.request_sha256,
+            lost=row.lost,
         )
         for row in rows
     ]
@@ -161,6 +201,18 @@ def requeue(connection: Connection, leases: Sequence[Lease], delays_s: Sequence[
     rows = connection.execute(REQUEUE_JOBS, {**lease_columns(leases), "delays": list(delays_s)})
     done = {(row.tenant, row.id, row.epoch) for row in rows}
     return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in done}
+
+
+def unannounced(connection: Connection, older_than_s: float, most: int) -> list[Unannounced]:
+    """Terminal events that have waited for their delivery for longer than a publisher needs."""
+    rows = connection.execute(SELECT_OUTBOX, {"older_than_s": older_than_s, "most": most})
+    return [Unannounced(row.tenant, row.job_id, row.traceparent, row.event.encode()) for row in rows]
+
+
+def announced(connection: Connection, jobs: Sequence[tuple[str, str]]) -> None:
+    """Drop the outbox rows of jobs, given as (tenant, id), whose terminal event Kafka has acknowledged."""
+    if jobs:
+        connection.execute(DELETE_OUTBOX, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
 
 
 def _add_adapters(connection: Connection, settled: Sequence[Settlement]) -> None:

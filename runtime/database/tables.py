@@ -58,6 +58,10 @@ jobs: Final = Table(
     Column("cost", BigInteger, nullable=False, server_default="1"),
     #: The client's last wish, as it came, while the job has a worker that may not have seen it.
     Column("control", JSON),
+    #: How many attempts in a row have lost their worker and checkpointed no further than those before, and how
+    #: far the checkpoint was by then.
+    Column("lost_attempts", Integer, nullable=False, server_default="0"),
+    Column("reached", BigInteger, nullable=False, server_default="0"),
     Index("jobs_queued", "kind", "available_at", postgresql_where=text("state = 'queued'")),
     Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
     Index(

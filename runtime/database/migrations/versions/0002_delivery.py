@@ -17,6 +17,8 @@ WAITING_WITH_DEADLINE = sa.text("deadline IS NOT NULL AND state IN ('queued', 'p
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("cost", sa.BigInteger(), server_default="1", nullable=False))
     op.add_column("jobs", sa.Column("control", sa.JSON()))
+    op.add_column("jobs", sa.Column("lost_attempts", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("reached", sa.BigInteger(), server_default="0", nullable=False))
     op.drop_index("jobs_queued", table_name="jobs")
     op.create_index("jobs_queued", "jobs", ["kind", "available_at"], postgresql_where=QUEUED)
     op.create_index("jobs_deadlines", "jobs", ["deadline"], postgresql_where=WAITING_WITH_DEADLINE)
@@ -65,5 +67,7 @@ def downgrade() -> None:
     op.drop_table("wishes")
     op.drop_index("jobs_controlled", table_name="jobs", postgresql_where=CONTROLLED)
     op.drop_index("jobs_deadlines", table_name="jobs", postgresql_where=WAITING_WITH_DEADLINE)
+    op.drop_column("jobs", "reached")
+    op.drop_column("jobs", "lost_attempts")
     op.drop_column("jobs", "control")
     op.drop_column("jobs", "cost")
