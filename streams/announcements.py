@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def publish_status(publisher: Publisher, status: StatusEvent, traceparent: str) -> None:
-    """Key: the job id. Id: tenant, job, attempt and state. A duplicate says the same.
+    """Key: the job id. Id: tenant, job, attempt, state and time: a job may be paused twice. A duplicate says the same.
 
     Nobody waits for it: where the broker has been away so long that the publisher's buffer is full, it
     is dropped, and the job's next state tells more.
@@ -21,7 +21,7 @@ def publish_status(publisher: Publisher, status: StatusEvent, traceparent: str) 
             topics.STATUS,
             status,
             key=status.job_id,
-            event_id=f"{status.tenant}/{status.job_id}/{status.attempt}/{status.state}",
+            event_id=f"{status.tenant}/{status.job_id}/{status.attempt}/{status.state}/{status.at.timestamp():.6f}",
             traceparent=traceparent,
         )
     except ServerUnreachable as error:

@@ -41,6 +41,12 @@ class Instruments:
         self.relayed = metrics.counter(
             "headrace_relay_results_total", "Results that went from the outbox to Kafka."
         )
+        # Control
+        self.wishes = metrics.counter(
+            "headrace_control_wishes_total",
+            "Clients' wishes about jobs, and deadlines of jobs that wait, by what came of them.",
+            ("action", "fate"),
+        )
         # The bridge to Prometheus
         self.metrics_events = metrics.counter(
             "headrace_bridge_events_total", "Metrics events read, by what became of them.", ("fate",)

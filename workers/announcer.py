@@ -45,7 +45,8 @@ class KafkaAnnouncer:
                 topic,
                 event,
                 key=job.id,
-                event_id=f"{job.tenant}/{job.id}/{job.attempt}/{name}",
+                # An attempt that was given back begins anew, and is in each state once more.
+                event_id=f"{job.tenant}/{job.id}/{job.attempt}/{name}/{event.at.timestamp():.6f}",
                 traceparent=child_traceparent(job.traceparent),
             )
         except ServerUnreachable:

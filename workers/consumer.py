@@ -16,7 +16,7 @@ from runtime.kafka import assigned_consumer
 from schemas import topics
 from schemas.codec import decode
 from schemas.errors import ServerUnreachable
-from schemas.events import WorkEvent
+from schemas.events import STOP_TYPE, StopEvent, WorkEvent
 from workers.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ NO_LEADER: Final = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LE
 
 @dataclass(frozen=True)
 class Taken:
-    """Jobs for this worker; every record below offset ``position`` was read."""
+    """Jobs for this worker, and what clients want of them; every record below offset ``position`` was read."""
 
-    work: tuple[WorkEvent, ...]
+    work: tuple[WorkEvent | StopEvent, ...]
     position: int
 
 
@@ -115,19 +115,25 @@ class WorkConsumer:
         self.position = max([self.position, *(offset + 1 for offset in offsets if offset is not None)])
         return Taken(work, self.position)
 
-    def _decode(self, record: Message) -> WorkEvent | None:
+    def _decode(self, record: Message) -> WorkEvent | StopEvent | None:
         error = record.error()
         if error is not None:
             log.warning("%s: %s", topics.WORK.name, error.str())
             return None
+        event_type = StopEvent if _is_stop(record) else WorkEvent
         try:
-            event: WorkEvent = decode(WorkEvent, record.value() or b"")
+            event: WorkEvent | StopEvent = decode(event_type, record.value() or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             self._metrics.malformed.inc()
             log.error("%s offset %s is skipped: %s", topics.WORK.name, record.offset(), problem)
             return None
         # A record for a worker that had this partition before: its lease was never ours.
         return event if event.lease.worker_id == self._worker_id else None
+
+
+def _is_stop(record: Message) -> bool:
+    headers = record.headers()
+    return isinstance(headers, list) and ("ce_type", STOP_TYPE.encode()) in headers
 
 
 async def open_partition(bootstrap: str, partition: int, worker_id: str, metrics: WorkerMetrics) -> WorkReader:

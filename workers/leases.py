@@ -2,20 +2,24 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from runtime.database.jobs import give_back
 from runtime.database.thread import DatabaseThread
+from runtime.database.wishes import cancelled, paused
 from runtime.database.workers import claim_partition, release_partition, renew_worker
 from schemas.errors import HeadraceError, LeaseLost
-from schemas.events import Lease, State
+from schemas.events import ControlEvent, Lease, State
 from workers.context import JobContext
 
 log = logging.getLogger(__name__)
 
 #: Renewals in the time of one lease: two may come late before anything is lost.
 RENEWALS: Final = 3
+#: Wishes about jobs that are not here: of those, most have ended, and a few are still to come.
+EARLY_WISHES: Final = 1_000
 
 
 class PartitionLost(HeadraceError):
@@ -38,6 +42,7 @@ class Leases:
         self._lease_s = lease_s
         self._partition = -1
         self._held: dict[Lease, JobContext] = {}
+        self._early: OrderedDict[Lease, ControlEvent] = OrderedDict()
 
     async def claim(self) -> int:
         """Take a free partition of the work topic.
@@ -66,8 +71,31 @@ class Leases:
         return lease in self._held
 
     def add(self, lease: Lease, ctx: JobContext) -> None:
-        """Renew this lease too, and stop the job when it is lost."""
+        """Renew this lease too, and stop the job when it is lost, or when its client wants that or wanted it before."""
         self._held[lease] = ctx
+        if wish := self._early.pop(lease, None):
+            self.stop(lease, wish)
+
+    def stop(self, lease: Lease, wish: ControlEvent) -> None:
+        """Have a job stop as its client wants it; where the job is not here yet, once it comes.
+
+        A repeat changes nothing.
+        """
+        ctx = self._held.get(lease)
+        if ctx is None:
+            self._early[lease] = wish
+            if len(self._early) > EARLY_WISHES:
+                self._early.popitem(last=False)
+            return
+        match wish.action:
+            case "cancel":
+                ctx.stop(cancelled(wish))
+            case "pause":
+                ctx.stop(paused(wish))
+            case "resume" | "retry":
+                pass  # a pause that was withdrawn: a job that it has stopped already is queued when it comes back
+            case unknown:
+                assert_never(unknown)
 
     def drop(self, lease: Lease) -> None:
         """Renew this lease no more: its job has ended, or is left to run out."""
@@ -98,7 +126,11 @@ class Leases:
             )
         for lease in leases:
             # One that has ended meanwhile is not renewed either, and needs no stopping.
-            if lease not in held and lease in self._held:
+            if lease not in self._held:
+                continue
+            if wish := held.get(lease):
+                self.stop(lease, wish)
+            if lease not in held:
                 log.warning("job %s: epoch %d is no longer ours", lease.job_id, lease.epoch)
                 self._held.pop(lease).stop(LeaseLost(f"Another attempt owns job {lease.job_id}."))
 

@@ -1,0 +1,110 @@
+"""How a worker's jobs hear what their clients want."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar, TypeVarTuple, cast
+
+import pytest
+from sqlalchemy import Connection
+
+from runtime.database import Database
+from runtime.database.thread import DatabaseThread
+from schemas.errors import JobCancelled, JobPaused, LeaseLost
+from schemas.events import ControlEvent, Lease
+from tests.unit.workers.fakes import context, job
+from workers.context import JobContext
+from workers.leases import EARLY_WISHES, Leases
+
+Answer = TypeVar("Answer")
+Arguments = TypeVarTuple("Arguments")
+LEASE = Lease("default", "job-1", 1, "worker-1")
+
+
+class FakeDatabase(DatabaseThread):
+    """Answers each renewal with the same wishes; it connects to nothing."""
+
+    def __init__(self, held: dict[Lease, ControlEvent | None] | None = None) -> None:
+        super().__init__(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
+        self._held = held
+
+    async def insist(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:  # noqa: ARG002
+        """The answer."""
+        return cast(Answer, self._held)
+
+
+def wish(action: Literal["cancel", "retry", "pause", "resume"], *, keep_partial: bool = False) -> ControlEvent:
+    return ControlEvent(action=action, job_id="job-1", reason="asked", keep_partial=keep_partial)
+
+
+def leases(held: dict[Lease, ControlEvent | None] | None = None) -> Leases:
+    return Leases(FakeDatabase(held), "worker-1", "test", 3.0)
+
+
+def stopped_by(ctx: JobContext) -> Exception | None:
+    try:
+        ctx.check()
+    except (JobCancelled, JobPaused, LeaseLost) as reason:
+        return reason
+    return None
+
+
+def test_a_wish_stops_the_job_at_its_next_check() -> None:
+    ours, ctx = leases(), context(job())
+    ours.add(LEASE, ctx)
+    assert stopped_by(ctx) is None
+    ours.stop(LEASE, wish("cancel", keep_partial=True))
+    reason = stopped_by(ctx)
+    assert isinstance(reason, JobCancelled)
+    assert (str(reason), reason.keep_partial) == ("Its client cancelled the job: asked.", True)
+
+
+def test_a_wish_that_comes_before_its_job_waits_for_it() -> None:
+    ours, ctx, other = leases(), context(job()), context(job())
+    ours.stop(LEASE, wish("pause"))
+    ours.add(Lease("default", "job-1", 2, "worker-1"), other)
+    ours.add(LEASE, ctx)
+    assert stopped_by(other) is None
+    assert isinstance(stopped_by(ctx), JobPaused)
+
+
+def test_wishes_for_jobs_that_never_come_take_a_bounded_room() -> None:
+    ours, ctx = leases(), context(job())
+    for epoch in range(1, EARLY_WISHES + 2):
+        ours.stop(Lease("default", "job-1", epoch, "worker-1"), wish("cancel"))
+    ours.add(LEASE, ctx)
+    assert stopped_by(ctx) is None
+
+
+@pytest.mark.parametrize(
+    ("actions", "reason"),
+    [
+        (["cancel", "cancel"], JobCancelled),
+        (["pause", "cancel"], JobCancelled),
+        (["cancel", "pause"], JobCancelled),
+        (["pause", "resume"], JobPaused),
+        (["resume"], None),
+    ],
+)
+def test_a_cancel_outweighs_a_pause(
+    actions: Sequence[Literal["cancel", "pause", "resume"]], reason: type[Exception] | None
+) -> None:
+    ours, ctx = leases(), context(job())
+    ours.add(LEASE, ctx)
+    for action in actions:
+        ours.stop(LEASE, wish(action))
+    assert type(stopped_by(ctx)) is (reason or type(None))
+
+
+def test_a_renewal_brings_a_wish_that_was_not_told() -> None:
+    ours, ctx = leases({LEASE: wish("pause")}), context(job())
+    ours.add(LEASE, ctx)
+    asyncio.run(ours.renew())
+    assert isinstance(stopped_by(ctx), JobPaused)
+
+
+def test_a_lost_lease_outweighs_every_wish() -> None:
+    ours, ctx = leases({}), context(job())
+    ours.add(LEASE, ctx)
+    ours.stop(LEASE, wish("cancel"))
+    asyncio.run(ours.renew())
+    assert isinstance(stopped_by(ctx), LeaseLost)
