@@ -14,7 +14,7 @@ from runtime.settings import CODE_VERSION
 from schemas.errors import PoisonJob
 from schemas.events import State, StatusEvent
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
-from streams.announcements import announce_ends, publish_status
+from streams.announcements import publish_status
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,7 @@ class Reaper:
 
         1. One transaction locks them, queues jobs again or ends them, with result and outbox row. A
            worker that comes back finds another state or epoch, and writes nothing.
-        2. States and terminal events are published. A crash leaves the latter to the relay, and loses
-           the former: the job's next state follows.
+        2. States are published. A crash loses them: the job's next state follows.
         """
         decided = await self._database.insist(outcomes.reap, decide, BATCH_JOBS)
         for item, decision in decided:
@@ -55,10 +54,9 @@ class Reaper:
                 item.lease.tenant, item.lease.job_id, item.lease.worker_id, item.attempt,
             )  # fmt: skip
             publish_status(self._publisher, _status(item, decision), item.traceparent)
-        ends = [(decision, item.traceparent) for item, decision in decided if isinstance(decision, ResultEvent)]
-        self._instruments.requeued.inc(len(decided) - len(ends))
-        self._instruments.poisoned.inc(len(ends))
-        await announce_ends(self._publisher, self._database, ends)
+        poisoned = sum(isinstance(decision, ResultEvent) for _, decision in decided)
+        self._instruments.requeued.inc(len(decided) - poisoned)
+        self._instruments.poisoned.inc(poisoned)
         return len(decided)
 
 

@@ -77,21 +77,6 @@ REQUEUE_JOBS: Final = text("""
     RETURNING jobs.tenant, jobs.id, jobs.epoch
 """)
 
-SELECT_OUTBOX: Final = text("""
-    SELECT tenant, job_id, traceparent, event::text AS event
-    FROM outbox
-    WHERE created_at < now() - make_interval(secs => :older_than_s)
-    ORDER BY created_at
-    LIMIT :most
-""")
-
-DELETE_OUTBOX: Final = text("""
-    DELETE FROM outbox
-    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
-    WHERE outbox.tenant = item.tenant AND outbox.job_id = item.id
-""")
-
-
 @dataclass(frozen=True)
 class Settlement:
     """The terminal event of an attempt, with the lease that allows to write it."""
@@ -114,21 +99,6 @@ class ExpiredLease:
     traceparent: str
     request_sha256: str
     lost: int
-
-
-@dataclass(frozen=True)
-class Unannounced:
-    """A terminal event that lies in the outbox; ``event`` is its JSON."""
-
-    tenant: str
-    job_id: str
-    traceparent: str
-    event: bytes
-
-
-def result_id(tenant: str, job_id: str) -> str:
-    """The CloudEvents id of a job's terminal event: the same for every copy of it."""
-    return f"{tenant}/{job_id}/result"
 
 
 def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[Lease]:
@@ -201,18 +171,6 @@ def requeue(connection: Connection, leases: Sequence[Lease], delays_s: Sequence[
     rows = connection.execute(REQUEUE_JOBS, {**lease_columns(leases), "delays": list(delays_s)})
     done = {(row.tenant, row.id, row.epoch) for row in rows}
     return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in done}
-
-
-def unannounced(connection: Connection, older_than_s: float, most: int) -> list[Unannounced]:
-    """Terminal events that have waited for their delivery for longer than a publisher needs."""
-    rows = connection.execute(SELECT_OUTBOX, {"older_than_s": older_than_s, "most": most})
-    return [Unannounced(row.tenant, row.job_id, row.traceparent, row.event.encode()) for row in rows]
-
-
-def announced(connection: Connection, jobs: Sequence[tuple[str, str]]) -> None:
-    """Drop the outbox rows of jobs, given as (tenant, id), whose terminal event Kafka has acknowledged."""
-    if jobs:
-        connection.execute(DELETE_OUTBOX, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
 
 
 def _add_adapters(connection: Connection, settled: Sequence[Settlement]) -> None:
