@@ -48,6 +48,8 @@ class Settings:
     metrics_interval_s: float = 5.0
     #: A job or a worker whose lease was not renewed for so long is given to another.
     lease_s: float = 15.0
+    #: How often a long job leaves a checkpoint, at most: a large one takes longer, and comes less often.
+    checkpoint_s: float = 30.0
     #: Jobs that a worker takes at once.
     generate_slots: int = 64
     finetune_slots: int = 1
@@ -82,6 +84,7 @@ class Settings:
             metrics_port=read("METRICS_PORT", int, default.metrics_port),
             metrics_interval_s=read("METRICS_INTERVAL_S", _positive, default.metrics_interval_s),
             lease_s=read("LEASE_S", _positive, default.lease_s),
+            checkpoint_s=read("CHECKPOINT_S", _positive, default.checkpoint_s),
             generate_slots=read("GENERATE_SLOTS", _count, default.generate_slots),
             finetune_slots=read("FINETUNE_SLOTS", _count, default.finetune_slots),
             evaluate_slots=read("EVALUATE_SLOTS", _count, default.evaluate_slots),

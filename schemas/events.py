@@ -101,7 +101,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProgressFields(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whose progress it is. ``sequence`` orders one attempt's events from 0."""
+    """Whose progress it is. ``sequence`` orders one attempt's events, from 0, with gaps where it changed its worker."""
 
     job_id: JobId
     tenant: Tenant

@@ -21,6 +21,7 @@ from schemas.results import Result
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a context needs none of it
     from runtime.artifacts import ArtifactStore
+    from workers.checkpoints import Checkpoints
     from workers.datasets import Datasets
     from workers.engine import Engine
     from workers.models import Models
@@ -111,10 +112,16 @@ class Tools:
 
 
 class JobContext:
-    """One attempt at a job."""
+    """One attempt at a job.
 
-    def __init__(self, job: Job, tools: Tools, announcer: Announcer) -> None:
+    ``first`` is the number of its first progress event: an attempt that was given back before goes on numbering.
+    """
+
+    def __init__(
+        self, job: Job, tools: Tools, announcer: Announcer, checkpoints: "Checkpoints", first: int = 0
+    ) -> None:
         self.job = job
+        self.checkpoints = checkpoints
         self.models = tools.models
         self.engine = tools.engine
         self.datasets = tools.datasets
@@ -124,7 +131,7 @@ class JobContext:
         #: What the handler has by the time when it is stopped, where the client wants to keep that.
         self.partial: Result | None = None
         self._announcer = announcer
-        self._sequence = itertools.count()
+        self._sequence = itertools.count(first)
         self._state = State.SCHEDULED
         self._stop: Stop | None = None
         # Held while an event is handed to Kafka's buffer, so that events lie there in their order.

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.errors import JobPaused, JobReturned, JobSuspended
-from schemas.events import Slots, State, WorkEvent
+from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
+from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
 from workers.job import Handlers, Settles, run_job
 from workers.leases import Leases
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Jobs that have left their slots and wait to be stored: with so many the worker takes no more, so
 #: that a database that is away costs no more memory than this. Two batches of ``outcomes``.
 UNSETTLED_JOBS: Final = 1_000
+#: More progress events than a worker sends of a job; so many leases of them fit what JSON readers can count.
+EVENTS_PER_LEASE: Final = 2**32
 #: Why a worker gives its jobs back.
 LEAVING: Final = JobReturned("The worker stops.")
 
@@ -34,6 +37,7 @@ class Workplace:
     tools: Tools
     announcer: Announcer
     outcomes: Settles
+    checkpoints: Callable[[Lease], Checkpoints]
 
 
 @dataclass
@@ -81,7 +85,8 @@ class Desk:
         if self._draining:
             self._return([work])
             return
-        ctx = JobContext(work.job, self._workplace.tools, self._workplace.announcer)
+        place = self._workplace
+        ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
         self._leases.add(work.lease, ctx)
         self._count(work.job.kind, 1)
         held = Held(work, ctx)
@@ -203,3 +208,8 @@ class Desk:
     def _count(self, kind: Kind, change: int) -> None:
         self._taken[kind] += change
         self._metrics.slots_busy.labels(kind).set(self._taken[kind])
+
+
+def _first_event(work: WorkEvent) -> int:
+    # Each lease is an epoch, each lost one an attempt: the difference is how often the attempt was given back.
+    return (work.lease.epoch - work.job.attempt) * EVENTS_PER_LEASE

@@ -4,6 +4,7 @@ The metrics and their intervals are in ``evaluation``, the batched decoding in `
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from itertools import chain, islice
@@ -11,19 +12,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Final
 
-from schemas.errors import Unsupported, shown
-from schemas.requests import EvaluateRequest
+from schemas.errors import JobSuspended, Unsupported, shown
+from schemas.requests import Dataset, EvaluateRequest
 from schemas.results import EvaluateResult
-from workers.context import JobContext
+from workers.context import JobContext, LogLine
 from workers.datasets import Example
+from workers.evaluation.checkpoint import Basis, EvaluationState, restore, write
 from workers.evaluation.contender import Contender
 from workers.evaluation.marks import Answer, expected, mark
 from workers.evaluation.outputs import OUTPUTS_NAME, write_line
-from workers.evaluation.questions import Survey, survey
+from workers.evaluation.questions import survey
 from workers.evaluation.summary import Marks, judge
 from workers.generate import gather
 from workers.models import LoadedModel
+from workers.models.directory import content_digest
 from workers.tally import Tally
+
+log = logging.getLogger(__name__)
 
 #: Examples that are in memory at once: several times the rows of a batch, so that batches stay full.
 CHUNK_EXAMPLES: Final = 512
@@ -32,16 +37,16 @@ CHUNK_EXAMPLES: Final = 512
 async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
     """Score ``request.model``, and ``request.baseline`` where there is one, on every example.
 
-    Answers are greedy. The steps: load, read all data once (so that a bad line costs no answer), answer
-    and mark chunk by chunk, publish the outputs, resample. A crash leaves at most an artifact that
-    nothing points to.
+    Answers are greedy. The steps: load, read all data once (so that a bad line costs no answer), go on from
+    where an attempt before this one stood, answer and mark chunk by chunk, publish the outputs, resample. A
+    crash leaves at most an artifact that nothing points to.
 
     Raises:
         ModelNotFound, ModelUnavailable, ModelRejected: as ``Models.borrow``, or a loss is not a number.
         DatasetUnreachable, DatasetInvalid: the data can't be used; the message names the line (final).
         Unsupported: ``task`` was asked for, or the tokenizer has no end token (final).
         OutOfMemory: the device's memory does not suffice (retryable).
-        JobStopped, LeaseLost: seen at a decode step, or between two batches.
+        JobStopped, JobSuspended, LeaseLost: seen at a decode step, or between two batches.
     """
     if request.dataset is None:
         raise Unsupported(f"Task {shown(request.task)} can't be run: this version evaluates datasets. Pass `dataset`.")
@@ -53,10 +58,15 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
         ctx.meter.base, ctx.meter.adapter = models[0].ref.base, models[0].ref.adapter
         surveyed = await asyncio.to_thread(survey, ctx.datasets, request.dataset, request.max_examples, ctx.check)
         ctx.meter.dataset_sha256 = surveyed.sha256
+        digests = [await asyncio.to_thread(content_digest, *model.directories) for model in models]
         ctx.running()
         with TemporaryDirectory(prefix="headrace-outputs-") as directory:
-            marks = await _answer_all(request, ctx, models, surveyed, Path(directory))
+            basis = Basis(surveyed.sha256, surveyed.examples, tuple(digests))
+            scoring = _Scoring(request, ctx, basis, Path(directory))
+            await scoring.resume()
+            await scoring.answer(request.dataset, models)
             artifact = await asyncio.to_thread(ctx.artifacts.publish, Path(directory))
+    marks = scoring.marks
     scores = await asyncio.to_thread(marks.scores, request.seed, ctx.check)
     return EvaluateResult(
         model=request.model,
@@ -68,23 +78,68 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
     )
 
 
-async def _answer_all(
-    request: EvaluateRequest, ctx: JobContext, models: Sequence[LoadedModel], dataset: Survey, directory: Path
-) -> Marks:
-    """Answer and mark the dataset chunk by chunk; what the models gave goes into ``directory``."""
-    assert request.dataset is not None
-    tally = Tally(ctx, dataset.examples * len(models), "answers")
-    contenders = [Contender(model, request, ctx, tally) for model in models]
-    marks = Marks(request.metrics, compared=len(models) > 1)
-    with ExitStack() as files:
-        outputs = files.enter_context((directory / OUTPUTS_NAME).open("wb"))
-        reading = await asyncio.to_thread(files.enter_context, ctx.datasets.open(request.dataset))
-        examples = islice(reading, dataset.examples)
-        while chunk := await asyncio.to_thread(_take, examples):
-            answers = await gather([contender.answers(chunk) for contender in contenders])
-            await asyncio.to_thread(_mark, chunk, [model.ref.id for model in models], answers, marks, outputs)
-            ctx.check()
-    return marks
+class _Scoring:
+    """The scoring of one attempt, between the checkpoint that it found and those that it leaves."""
+
+    def __init__(self, request: EvaluateRequest, ctx: JobContext, basis: Basis, directory: Path) -> None:
+        self._request, self._ctx, self._basis = request, ctx, basis
+        self._outputs = directory / OUTPUTS_NAME
+        self.marks = Marks(request.metrics, compared=request.baseline is not None)
+        #: Of prompts and completions, as of the last whole chunk: what is scored again is not counted again.
+        self._tokens = (0, 0)
+
+    async def resume(self) -> None:
+        """Go on from the job's checkpoint; from the beginning where there is none, or none of this basis."""
+        ctx = self._ctx
+        found = await ctx.checkpoints.find(EvaluationState)
+        if found is None:
+            return
+        try:
+            if found.state.basis != self._basis:
+                raise ValueError("the data or the models are not those that it was made from")
+            await asyncio.to_thread(restore, self.marks, self._outputs, found.directory)
+        except (ValueError, OSError) as error:
+            log.warning("job %s: its checkpoint can't be used, it starts over: %s", ctx.job.id, error)
+            return
+        found.state.add_to(ctx.meter)
+        self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
+        ctx.report(LogLine("info", f"Goes on after {len(self.marks):,} examples, where an earlier lease has left it."))
+
+    async def answer(self, dataset: Dataset, models: Sequence[LoadedModel]) -> None:
+        """Answer and mark the rest of the dataset chunk by chunk; every stop is answered here.
+
+        A suspended job leaves a checkpoint of its whole chunks. After the end of a lease nothing is written.
+        """
+        ctx, done, total = self._ctx, len(self.marks), self._basis.examples
+        tally = Tally(ctx, total * len(models), "answers", done * len(models))
+        contenders = [Contender(model, self._request, ctx, tally) for model in models]
+        now_s = asyncio.get_running_loop().time
+        with ExitStack() as files:
+            outputs = files.enter_context(self._outputs.open("ab"))
+            reading = await asyncio.to_thread(files.enter_context, ctx.datasets.open(dataset))
+            examples = islice(reading, done, total)
+            saved_s = now_s()
+            try:
+                while chunk := await asyncio.to_thread(_take, examples):
+                    answers = await gather([contender.answers(chunk) for contender in contenders])
+                    ids = [model.ref.id for model in models]
+                    await asyncio.to_thread(_mark, chunk, ids, answers, self.marks, outputs)
+                    self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
+                    ctx.check()
+                    if now_s() - saved_s >= ctx.checkpoints.every_s:
+                        await self._save()
+                        saved_s = now_s()
+            except JobSuspended:
+                await self._save()
+                raise
+
+    async def _save(self) -> None:
+        if not len(self.marks):
+            return
+        state = EvaluationState(self._basis, *self._tokens, self._ctx.meter.device_s)
+        await self._ctx.checkpoints.save(
+            len(self.marks), state, lambda directory: write(self.marks, self._outputs, directory)
+        )
 
 
 def _take(examples: Iterator[Example]) -> list[Example]:
@@ -100,3 +155,4 @@ def _mark(
         marked = [[mark(metric, answer, wanted) for metric in marks.metrics] for answer in given]
         marks.add(list(chain.from_iterable(marked)))
         write_line(file, example, marks.metrics, list(zip(models, given, marked, strict=True)))
+    file.flush()

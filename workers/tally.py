@@ -11,9 +11,9 @@ REPORTS_PER_S: Final = 2
 class Tally:
     """Counts up to ``total`` ``unit``s; for the event loop's thread."""
 
-    def __init__(self, ctx: JobContext, total: int, unit: str) -> None:
+    def __init__(self, ctx: JobContext, total: int, unit: str, done: int = 0) -> None:
         self._ctx, self._total, self._unit = ctx, total, unit
-        self._done = 0
+        self._done = done
         self._reported_at_s = time.monotonic()
 
     def add(self, count: int = 1) -> None:

@@ -15,6 +15,7 @@ from runtime.settings import CODE_VERSION, Settings
 from schemas.errors import ServerUnreachable
 from schemas.events import Heartbeat, Slots
 from workers.announcer import KafkaAnnouncer
+from workers.checkpoints import CheckpointStore
 from workers.consumer import Taken, WorkReader
 from workers.context import Tools
 from workers.desk import Desk, Workplace
@@ -63,9 +64,10 @@ class Worker:
         announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
         self._heartbeats = Heartbeats(servers.publisher, self._describe)
         self._outcomes = Outcomes(servers.database, announcer, self._metrics, self._heartbeats.soon)
+        self._checkpoints = CheckpointStore(servers.database, tools.artifacts, settings.checkpoint_s)
         self._desk = Desk(
             Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),
-            Workplace(handlers, tools, announcer, self._outcomes),
+            Workplace(handlers, tools, announcer, self._outcomes, self._checkpoints.of),
             self._leases,
             self._metrics,
             self._heartbeats.soon,
@@ -95,6 +97,7 @@ class Worker:
                 tasks = [
                     group.create_task(self._leases.keep(), name="leases"),
                     group.create_task(self._outcomes.run(), name="outcomes"),
+                    group.create_task(self._checkpoints.run(), name="checkpoints"),
                     group.create_task(reader.read(self._take), name="reader"),
                     group.create_task(self._heartbeats.run(), name="heartbeats"),
                     group.create_task(self._ready(), name="ready"),

@@ -68,6 +68,11 @@ class DiskTier:
         self._verified[artifact_sha256] = _signature(path)
         return path
 
+    def remove(self, artifact_sha256: str) -> None:
+        """Delete the artifact's directory, if there is one."""
+        self._verified.pop(artifact_sha256, None)
+        self._discard(self._directory / artifact_sha256)
+
     def _discard(self, path: Path) -> None:
         # Renamed first, so that no other process sees half of it.
         with self.incoming() as bin_, _ignore_missing():

@@ -93,6 +93,22 @@ class RedisTier:
         except RedisError as error:
             self._fallen_asleep(error)
 
+    def remove(self, artifact_sha256: str) -> None:
+        """Delete the artifact; where Redis is away, it runs out by itself."""
+        key = _manifest_key(artifact_sha256)
+        try:
+            self._check_awake()
+            value = self._client.get(key)
+            if isinstance(value, bytes):
+                self._client.delete(key)
+                for file in decode_manifest(value, artifact_sha256).files:
+                    for index in range(-(-file.size_bytes // PAYLOAD_BYTES)):
+                        self._client.unlink(_chunk_key(artifact_sha256, file, index))
+        except (Missed, Damaged):
+            return
+        except RedisError as error:
+            self._fallen_asleep(error)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

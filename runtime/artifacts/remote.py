@@ -1,5 +1,6 @@
 """The last tier and the authority: artifacts at an fsspec URI that every worker reaches."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -12,6 +13,8 @@ from fsspec.implementations.local import LocalFileSystem
 from runtime.artifacts.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from runtime.artifacts.tier import Missed
 from schemas.errors import ServerUnreachable
+
+log = logging.getLogger(__name__)
 
 
 class RemoteStore:
@@ -59,6 +62,16 @@ class RemoteStore:
             (into / MANIFEST_NAME).write_bytes(value)
         except (OSError, ImportError, ValueError) as error:
             raise Missed(f"{uri} can't be read: {error}") from error
+
+    def remove(self, uri: str, artifact_sha256: str) -> None:
+        """Delete the artifact's directory; one that is gone or can't be reached is left alone, and logged."""
+        try:
+            fs, path = fsspec.core.url_to_fs(uri)
+            # Never anything but an artifact, whatever the row says.
+            if path.rstrip("/").rpartition("/")[2] == artifact_sha256 and fs.exists(path):
+                fs.rm(path, recursive=True)
+        except (OSError, ImportError, ValueError) as error:
+            log.warning("Artifact %s can't be deleted from %s: %s", artifact_sha256, uri, error)
 
 
 def _put(fs: fsspec.AbstractFileSystem, source: Path, target: str) -> None:

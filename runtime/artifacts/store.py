@@ -72,6 +72,18 @@ class ArtifactStore:
                 return path
             return self._from_redis(artifact_sha256) or self._from_remote(artifact_sha256, uri)
 
+    def discard(self, artifact_sha256: str, uri: str) -> None:
+        """Delete an artifact that nobody needs: from the store, from Redis and from this disk, as far as they answer.
+
+        Other machines' disks keep what they have of it.
+        """
+        check_digest(artifact_sha256)
+        with self._flights.of(artifact_sha256):
+            self._remote.remove(uri, artifact_sha256)
+            if self._redis:
+                self._redis.remove(artifact_sha256)
+            self._disk.remove(artifact_sha256)
+
     def close(self) -> None:
         """Close the connections."""
         if self._redis:

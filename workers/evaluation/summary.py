@@ -29,6 +29,11 @@ class Marks:
         assert len(marks) == len(self.metrics) * (1 + self.compared)
         self._rows.append([number for mark in marks for number in (mark.total, mark.weight)])
 
+    @property
+    def rows(self) -> list[list[float]]:
+        """A row an example: total and weight of each metric, the model's first, then the baseline's."""
+        return self._rows
+
     def scores(self, seed: int, check: Callable[[], None]) -> tuple[Score, ...]:
         """A score a metric, in the order of ``metrics``; the same for the same seed. Takes seconds, blocking."""
         values = np.array(self._rows)

@@ -45,6 +45,11 @@ class LoadedModel:
     size_bytes: int
 
     @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where its files are: the base's, and the adapter's where there is one."""
+        return (self.base_dir,) if self.adapter_dir is None else (self.base_dir, self.adapter_dir)
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return self.module.device

@@ -53,10 +53,14 @@ class Trained:
 
 @dataclass
 class Reached:
-    """How far a run is: with the weights and the optimizer's state, all that it takes to go on."""
+    """How far a run is: with the weights and the optimizer's state, all that it takes to go on.
+
+    The learning rate and the examples of a step follow from its number, and nothing is drawn at random.
+    """
 
     step: int = 0
     tokens: int = 0
+    train_s: float = 0.0
     #: Summed losses and trained tokens of the last steps.
     losses: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -67,9 +71,11 @@ class TrainingRun:
     def __init__(self, tuned: Tuned, samples: Sequence[Sample], plan: Plan) -> None:
         self.plan = plan
         self.reached = Reached(losses=deque(maxlen=max(1, plan.steps // LOSS_PART)))
+        self.tuned = tuned
         self._samples = samples
         self._module = tuned.module
-        self._parameters = tuned.parameters()
+        self.parameters = tuned.named_parameters()
+        self._parameters = list(self.parameters.values())
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
@@ -79,25 +85,45 @@ class TrainingRun:
         self._unread: list[tuple[torch.Tensor, int, torch.Tensor]] = []
 
     def run(self, watcher: Watcher) -> Trained:
-        """Train to the end of the plan.
+        """Train to the end of the plan; as ``advance``."""
+        self.advance(watcher, math.inf)
+        return self.trained()
+
+    def advance(self, watcher: Watcher, for_s: float) -> bool:
+        """Train for about ``for_s`` seconds; True once the plan is at its end.
+
+        A stop leaves the run after its last whole step.
 
         Raises:
             TrainingDiverged: a loss or a gradient is not finite (final).
             OutOfMemory: the device's memory does not suffice (retryable).
-            JobStopped, LeaseLost: whatever ``watcher.check`` raises, within a step.
+            JobStopped, JobSuspended, LeaseLost: whatever ``watcher.check`` raises, within a step.
         """
+        before_s = self.reached.train_s
         started_s = reported_s = time.perf_counter()
+        now_s = started_s
         steps = self.plan.steps
         with room_for("the training", ADVICE):
-            while self.reached.step < steps:
+            while self.reached.step < steps and now_s - started_s < for_s:
                 self._step(watcher)
                 now_s = time.perf_counter()
+                self.reached.train_s = before_s + now_s - started_s
                 if self.reached.step in (1, steps) or now_s - reported_s >= REPORT_EVERY_S:
-                    watcher.report(self._progress(now_s - started_s))
+                    watcher.report(self._progress())
                     reported_s = now_s
-        losses, tokens = zip(*self.reached.losses, strict=True)
-        train_s = time.perf_counter() - started_s
-        return Trained(steps, self.reached.tokens, sum(losses) / sum(tokens), train_s)
+        return self.reached.step == steps
+
+    def trained(self) -> Trained:
+        """What the steps so far have come to; there is one at least."""
+        self.read_losses()
+        reached = self.reached
+        losses, tokens = zip(*reached.losses, strict=True)
+        return Trained(reached.step, reached.tokens, sum(losses) / sum(tokens), reached.train_s)
+
+    def resume(self, reached: Reached) -> None:
+        """Go on from there; weights and the optimizer's state are as they were then."""
+        self.reached.step, self.reached.tokens, self.reached.train_s = reached.step, reached.tokens, reached.train_s
+        self.reached.losses.extend(reached.losses)
 
     def mean_loss(self, samples: Sequence[Sample], watcher: Watcher) -> float:
         """The mean loss per trained token of other samples, with the weights as they are now."""
@@ -138,8 +164,12 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def _progress(self, run_s: float) -> TrainStep:
-        """Look at the losses since the last look; this waits for the device."""
+    def read_losses(self) -> None:
+        """Look at the losses since the last look; this waits for the device.
+
+        Raises:
+            TrainingDiverged: one of them, or a gradient, is not finite (final).
+        """
         first = self.reached.step - len(self._unread)
         for step, (summed, tokens, norm) in enumerate(self._unread, start=first):
             loss = summed.item() / tokens
@@ -147,6 +177,9 @@ class TrainingRun:
                 raise TrainingDiverged(step + 1, loss, self.plan.learning_rate_at(step))
             self.reached.losses.append((summed.item(), tokens))
         self._unread.clear()
+
+    def _progress(self) -> TrainStep:
+        self.read_losses()
         summed_loss, tokens = self.reached.losses[-1]
         step = self.reached.step
         return TrainStep(
@@ -154,6 +187,6 @@ class TrainingRun:
             steps=self.plan.steps,
             loss=summed_loss / tokens,
             learning_rate=self.plan.learning_rate_at(step - 1),
-            tokens_per_s=self.reached.tokens / run_s,
-            remaining_s=run_s / step * (self.plan.steps - step),
+            tokens_per_s=self.reached.tokens / self.reached.train_s,
+            remaining_s=self.reached.train_s / step * (self.plan.steps - step),
         )

@@ -40,7 +40,11 @@ class Tuned:
 
     def parameters(self) -> list[nn.Parameter]:
         """Those that are trained."""
-        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Those that are trained, by their names in the module, always in the same order."""
+        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
 
     def save(self, directory: Path) -> None:
         """Write a directory that peft, or transformers, loads as its own."""

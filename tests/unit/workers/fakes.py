@@ -12,6 +12,7 @@ from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
 from schemas.events import Lease, ProgressEvent, State, WorkEvent
 from schemas.requests import GenerateRequest, Job, Request
+from tests.unit.workers.saving import NoCheckpoints
 from workers.context import JobContext, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
@@ -69,4 +70,4 @@ def context(of: Job, announcer: FakeAnnouncer | None = None) -> JobContext:
     artifacts = ArtifactStore(RemoteStore("memory://none"), Path("none"), None, Metrics("test"))
     models = Models(Sources((), NoTunedModels(), artifacts), torch.device("cpu"), 0)
     tools = Tools(models, Engine(), Datasets(()), artifacts, ThreadPoolExecutor(1))
-    return JobContext(of, tools, announcer or FakeAnnouncer())
+    return JobContext(of, tools, announcer or FakeAnnouncer(), NoCheckpoints())

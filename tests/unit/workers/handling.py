@@ -18,6 +18,7 @@ from runtime.monitoring import Metrics
 from schemas.codec import new_traceparent
 from schemas.events import ProgressEvent, State
 from schemas.requests import Job, Request
+from tests.unit.workers.saving import KeptCheckpoints
 from workers.context import JobContext, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
@@ -62,6 +63,7 @@ class Bench:
         )
         self._engine, self._trainer = engine, trainer
         self.announced = Announced()
+        self.checkpoints = KeptCheckpoints(directory / "checkpoints")
 
     def run(
         self,
@@ -81,7 +83,7 @@ class Bench:
                 id="job", tenant="default", request=request, submitted_at=now, queued_at=now,
                 traceparent=new_traceparent(),
             )  # fmt: skip
-            ctx = JobContext(job, tools, self.announced)
+            ctx = JobContext(job, tools, self.announced, self.checkpoints)
             prepare(ctx)
             try:
                 return await handler(request, ctx), ctx

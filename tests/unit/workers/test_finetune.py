@@ -32,6 +32,7 @@ from schemas.limits import MODEL_CHARS
 from schemas.requests import Dataset, FineTuneRequest, Hyperparameters, Job, Method, Record
 from schemas.results import FineTuneResult
 from tests.tiny_models import save_tiny_model
+from tests.unit.workers.saving import KeptCheckpoints
 from tests.unit.workers.tuning import SUMS
 from workers.context import JobContext, Meter, Tools
 from workers.datasets import Datasets
@@ -75,6 +76,7 @@ class Workshop:
         self.models = Models(Sources([directory], self, self.artifacts), torch.device("cpu"), 10**9)
         self.trainer = ThreadPoolExecutor(1)
         self.announced = Announcements()
+        self.checkpoints = KeptCheckpoints(directory / "checkpoints")
         # Fine-tuning does not decode.
         engine = cast(Engine, None)
         self.tools = Tools(self.models, engine, Datasets([directory]), self.artifacts, self.trainer)
@@ -83,7 +85,7 @@ class Workshop:
         return self.made.get((tenant, model_id))
 
     def context(self, request: FineTuneRequest, job_id: str = "job-1") -> JobContext:
-        return JobContext(job_of(request, job_id), self.tools, self.announced)
+        return JobContext(job_of(request, job_id), self.tools, self.announced, self.checkpoints)
 
     def run(self, request: FineTuneRequest, job_id: str = "job-1") -> tuple[FineTuneResult, Meter]:
         ctx = self.context(request, job_id)
