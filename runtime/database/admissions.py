@@ -30,9 +30,12 @@ INSERT_JOBS: Final = text("""
                 CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:deadlines AS timestamptz[]),
                 CAST(:submitted AS timestamptz[]), CAST(:queued AS timestamptz[]), CAST(:errors AS text[]),
                 CAST(:costs AS bigint[]))
+         WITH ORDINALITY
          AS item(tenant, id, kind, state, priority, model, request, sha256, traceparent, topic, partition, "offset",
-                deadline, submitted_at, queued_at, error_code, cost)
+                deadline, submitted_at, queued_at, error_code, cost, number)
     LEFT JOIN wishes ON wishes.tenant = item.tenant AND wishes.job_id = item.id
+    -- Of two requests with one id the first is admitted, and a join keeps no order.
+    ORDER BY number
     ON CONFLICT (tenant, id) DO NOTHING
     RETURNING tenant, id
 """)

@@ -37,6 +37,14 @@ def test_another_request_under_the_same_id_is_a_conflict_and_leaves_the_first(co
     assert item.job.request == generate("first")
 
 
+def test_of_many_conflicts_in_one_batch_the_first_of_each_is_admitted(connection: Connection) -> None:
+    # A merge join, which the planner may choose, sorts the batch first.
+    connection.execute(text("SET LOCAL enable_hashjoin = off"))
+    connection.execute(text("SET LOCAL enable_nestloop = off"))
+    rows = [admission(f"{number}", generate(prompt)) for prompt in ("first", "second") for number in range(500)]
+    assert admissions.admit(connection, rows) == [Admitted.NEW] * 500 + [Admitted.CONFLICT] * 500
+
+
 def test_an_id_belongs_to_its_tenant(connection: Connection) -> None:
     fates = admissions.admit(
         connection, [admission("a", tenant="red"), admission("a", generate("other"), tenant="blue")]
