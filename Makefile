@@ -7,12 +7,13 @@ SHELL := bash
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
 WORKERS := 2
+SEEDS := 2000
 PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
 CODE := schemas producers streams workers runtime deploy scripts examples tests
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-.PHONY: help setup demo up down test check lock clean
+.PHONY: help setup demo up down test check simulate lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ check: setup ## Lint, format, types, import contracts, drift of the contract, un
 	@.venv/bin/lint-imports
 	@$(PYTHON) scripts/contract.py --check
 	@$(PYTHON) -m pytest tests/unit $(ARGS)
+
+simulate: setup ## Run the delivery of jobs under drawn faults: SEEDS=100000, or SEEDS=A..B.
+	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
 
 lock: setup ## Resolve the requirements and Kafka's jars again, and write their hashes.
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt

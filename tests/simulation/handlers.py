@@ -1,0 +1,85 @@
+"""Models of the handlers: they take time in steps, succeed, fail, or kill their process, as the job's plan says."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+
+from schemas.errors import Unsupported
+from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
+from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult
+from tests.simulation.loop import PROCESS, Process
+from tests.simulation.tables import Key
+from tests.simulation.workload import Ending, Plan
+from workers.context import JobContext, Tools
+from workers.job import Handlers
+
+
+class Stage(Protocol):
+    """What the handlers tell of themselves."""
+
+    def begin(self, process: Process, ctx: JobContext) -> object:
+        """A handler was called."""
+
+    def step(self, run: object) -> None:
+        """It goes on."""
+
+    def end(self, run: object) -> None:
+        """It returned, or raised."""
+
+    def kill(self, process: Process, reason: str) -> None:
+        """It took its process along."""
+
+
+class _Models:
+    """Of a worker that holds none."""
+
+    device: Final = "model"
+
+    def held(self) -> tuple[str, ...]:
+        return ()
+
+
+def tools() -> Tools:
+    """The tools of a worker whose handlers need none."""
+    return cast(Tools, _Tools())
+
+
+class _Tools:
+    models = _Models()
+    engine = datasets = artifacts = trainer = None
+
+
+def handlers(plans: Mapping[Key, Plan], stage: Stage) -> Handlers:
+    """One for each kind, all alike."""
+
+    async def work(ctx: JobContext) -> str:
+        run = stage.begin(PROCESS.get(), ctx)
+        try:
+            plan = plans[ctx.job.tenant, ctx.job.id]
+            for step in range(plan.steps):
+                await asyncio.sleep(plan.step_s)
+                stage.step(run)
+                if plan.ending is Ending.KILLS and step == plan.steps // 2:
+                    stage.kill(PROCESS.get(), f"poison {ctx.job.id}")
+                    await asyncio.sleep(0)
+                ctx.check()
+            if plan.ending is Ending.FAILS:
+                raise Unsupported("The model of a handler fails, as it was planned.")
+            return f"{ctx.job.tenant}/{ctx.job.id}/{ctx.job.attempt}"
+        finally:
+            stage.end(run)
+
+    async def generate(_request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        return GenerateResult(choices=(Choice(0, 0, await work(ctx), 1, "stop"),))
+
+    async def finetune(request: FineTuneRequest, ctx: JobContext) -> FineTuneResult:
+        text = await work(ctx)
+        return FineTuneResult(
+            model=text, base=request.model, method="lora", artifact_uri="file:none", artifact_sha256="0" * 64,
+            size_bytes=1, steps=1, examples=1, train_loss=1.0, train_s=1.0,
+        )  # fmt: skip
+
+    async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
+        return EvaluateResult(model=request.model, examples=1, scores=(), outputs_uri=await work(ctx))
+
+    return Handlers(generate, finetune, evaluate)

@@ -1,0 +1,175 @@
+"""The promises, as they are checked while a simulation runs.
+
+Each has a name, under which a violation is reported: it tells which bug of the zoo was caught by which.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas import topics
+from schemas.events import State
+from schemas.topics import Kind
+from tests.simulation.conclusion import Conclusion
+from tests.simulation.journal import Journal
+from tests.simulation.kafka import Broker, Place, SimRecord
+from tests.simulation.loop import Process, SimLoop
+from tests.simulation.postgres import Postgres
+from tests.simulation.processes import LEASE_S, SETTINGS
+from tests.simulation.statements import Statement
+from tests.simulation.tables import Key, Tables, Transaction
+from tests.simulation.transitions import Transitions
+from tests.simulation.workload import Submission, Workload
+from workers.context import JobContext
+from workers.worker import Worker
+
+#: How long a worker may go on with a job that it has lost: the time to its next renewal, and some steps.
+STOP_S: Final = LEASE_S / 3 + 6.0
+#: How long a job may wait in a calm world while a slot for it is free.
+WAIT_S: Final = 12.0
+#: A fault so long ago explains nothing any more.
+ECHO_S: Final = 2 * LEASE_S
+SLOTS: Final = {
+    Kind.GENERATE: SETTINGS.generate_slots,
+    Kind.FINETUNE: SETTINGS.finetune_slots,
+    Kind.EVALUATE: SETTINGS.evaluate_slots,
+}
+
+
+@dataclass(eq=False)
+class Run:
+    """A handler that runs: for which lease, where."""
+
+    key: Key
+    epoch: int
+    process: Process
+
+
+class Monitor:
+    """Sees every transaction, every record and every handler."""
+
+    def __init__(self, loop: SimLoop, postgres: Postgres, broker: Broker, load: Workload, *, trace: bool) -> None:
+        self._loop = loop
+        self._tables = postgres.tables
+        self._journal = Journal(loop, trace=trace)
+        self._transitions = Transitions(loop, self._journal)
+        self._conclusion = Conclusion(self._journal, self._transitions, postgres.tables, broker, load)
+        self._workers: dict[Process, Worker] = {}
+        self._runs: defaultdict[Key, list[Run]] = defaultdict(list)
+        self._begun: set[tuple[Key, int, Process]] = set()
+        self._calm_s: float | None = None
+        self.on_kill: Callable[[Process], None] = lambda _process: None
+        self.closed = False
+        postgres.execute = self._execute
+        broker.on_append = self._appended
+        self.note = self._journal.note
+        self.violations = self._journal.violations
+        self.trace = self._journal.trace
+        self.trace_hash = self._journal.trace_hash
+        self.settled = self._conclusion.settled
+        self.conclude = self._conclusion.conclude
+
+    def calm(self) -> None:
+        """No more faults from now on."""
+        self._journal.note("calm")
+        self._journal.fault(None)
+        self._calm_s = self._loop.time()
+
+    def disturb(self, process: Process, how: str, lasts_s: float = 0.0) -> None:
+        """A fault meets a process."""
+        self._journal.note(f"{how} {process.name}")
+        self._journal.fault(process, lasts_s)
+
+    def disturb_all(self, lasts_s: float) -> None:
+        """A fault meets everybody."""
+        self._journal.fault(None, lasts_s)
+
+    def ended(self, process: Process, error: BaseException | None) -> None:
+        """A process has ended by itself: to its end, or by an error."""
+        self._journal.note(f"end {process.name} {error!r}")
+        if error is not None and not self._journal.explained(self._loop.time() - ECHO_S, [process]):
+            self._journal.violate("alive", f"{process.name} ended by {error!r} without any fault")
+        self._journal.fault(process)
+
+    def sent(self, submission: Submission, place: Place, offset: int) -> None:
+        """A client's record was acknowledged."""
+        self._conclusion.sent(submission, place, offset)
+
+    def employ(self, process: Process, worker: Worker) -> None:
+        """A worker begins."""
+        self._workers[process] = worker
+        self._conclusion.employ(worker.id, process)
+
+    def taken(self, process: Process) -> None:
+        """A worker has taken records from its partition."""
+        desk = self._workers[process]._desk
+        for kind, slots in SLOTS.items():
+            outstanding = desk._taken[kind]
+            if outstanding > slots and not self._journal.explained(self._loop.time() - ECHO_S, self._journal.met()):
+                self._journal.violate("credits", f"{process.name} has {outstanding} {kind} jobs for {slots} slots")
+
+    def begin(self, process: Process, ctx: JobContext) -> Run:
+        """A handler was called."""
+        key = (ctx.job.tenant, ctx.job.id)
+        row = self._tables.jobs[key]
+        mine = row.worker_id == self._workers[process].id and row.attempt == ctx.job.attempt
+        run = Run(key, row.epoch if mine else -1, process)
+        self._journal.note(f"{'/'.join(key)} runs at {process.name}, attempt {ctx.job.attempt}")
+        if mine and not self.closed:
+            place = (key, run.epoch, process)
+            if place in self._begun:
+                self._journal.violate("runs once", f"{'/'.join(key)} ran twice under epoch {run.epoch}")
+            self._begun.add(place)
+        self._runs[key].append(run)
+        return run
+
+    def step(self, run: object) -> None:
+        """A handler goes on."""
+        assert isinstance(run, Run)
+        lost_s = self._transitions.ended_s.get((run.key, run.epoch))
+        if lost_s is None or self.closed:
+            return
+        now_s = self._loop.time()
+        if now_s - lost_s > STOP_S and not self._journal.explained(now_s - STOP_S, [run.process]):
+            self._journal.violate(
+                "stops", f"{'/'.join(run.key)} goes on at {run.process.name} {now_s - lost_s:.1f} s after its lease"
+            )
+
+    def end(self, run: object) -> None:
+        """A handler has ended."""
+        assert isinstance(run, Run)
+        self._runs[run.key].remove(run)
+
+    def kill(self, process: Process, reason: str) -> None:
+        """A handler takes its process along."""
+        if not self.closed:
+            self._journal.note(f"{process.name} dies of {reason}")
+            self.on_kill(process)
+
+    def check_waiting(self, processes: Sequence[Process]) -> None:
+        """No job waits while there is a slot for it."""
+        if self._calm_s is None:
+            return
+        now_s = self._loop.time()
+        workers = [process for process in processes if process.runs]
+        for row in self._tables.jobs.values():
+            if row.state != State.QUEUED.value:
+                continue
+            # Those that went before it were given to workers meanwhile.
+            went_on_s = max(self._transitions.moved_s[row.key], self._transitions.leased_s[row.kind])
+            since_s = max(went_on_s, self._journal.quiet_since_s())
+            if now_s - since_s < WAIT_S:
+                continue
+            leased = sum(other.leased and other.kind is row.kind for other in self._tables.jobs.values())
+            if workers and leased < SLOTS[row.kind] * len(workers):
+                self._journal.violate("liveness", f"{'/'.join(row.key)} waits for {now_s - since_s:.0f} s")
+
+    def _execute(self, statement: Statement, arguments: tuple[Any, ...], tables: Tables, tx: Transaction) -> Any:
+        return self._transitions.execute(statement, arguments, tables, tx)
+
+    def _appended(self, record: SimRecord) -> None:
+        name = "" if record.key is None else record.key.decode(errors="replace")
+        self._journal.note(f"{record.topic}-{record.partition}@{record.offset} {name}")
+        if record.topic == topics.RESULTS.name:
+            self._conclusion.announced(record)

@@ -1,0 +1,203 @@
+"""The two kinds of processes, put together as their ``__main__`` does, but between models."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from runtime.monitoring import Metrics
+from runtime.settings import Settings
+from schemas import topics
+from schemas.codec import decode
+from schemas.events import WorkEvent
+from schemas.topics import Kind
+from streams.chunks import Chunk
+from streams.dispatch import Dispatch
+from streams.instruments import Instruments
+from streams.intake import Intake
+from streams.reaper import Reaper
+from streams.relay import Relay
+from tests.simulation.group import HEARTBEATS, Coordinator, Membership
+from tests.simulation.handlers import tools
+from tests.simulation.kafka import Broker, Place, SimPublisher, SimRecord, SimResultLog
+from tests.simulation.loop import PROCESS, Process
+from tests.simulation.postgres import Postgres, SimDatabase
+from tests.simulation.statements import STATEMENTS, Statement
+from workers.consumer import Taken
+from workers.job import Handlers
+from workers.metrics import WorkerMetrics
+from workers.worker import Servers, Worker
+
+#: Short, so that a simulation has time for many of them.
+LEASE_S: Final = 5.0
+SETTINGS: Final = Settings(generate_slots=3, finetune_slots=1, evaluate_slots=1, lease_s=LEASE_S)
+BATCH_RECORDS: Final = 500
+
+
+class SharedMetrics(Metrics):
+    """Metrics that every process of a simulation records into: their making takes longer than their use."""
+
+    def __init__(self) -> None:
+        super().__init__("simulation")
+        self._made: dict[str, Any] = {}
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
+        return self._shared(name, partial(super().counter, name, text, labels))
+
+    def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
+        return self._shared(name, partial(super().gauge, name, text, labels))
+
+    def histogram(self, name: str, text: str, labels: tuple[str, ...] = (), bounds: tuple[float, ...] = (1.0,)) -> Any:
+        return self._shared(name, partial(super().histogram, name, text, labels, bounds))
+
+    def _shared(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a simulation is made of; a planted bug is another class, or another statement, in one of the places."""
+
+    dispatch: type[Dispatch] = Dispatch
+    intake: type[Intake] = Intake
+    reaper: type[Reaper] = Reaper
+    relay: type[Relay] = Relay
+    worker: type[Worker] = Worker
+    membership: type[Membership] = Membership
+    publisher: type[SimPublisher] = SimPublisher
+    result_log: type[SimResultLog] = SimResultLog
+    reader: "type[PartitionReader]" = None  # type: ignore[assignment]
+    statements: dict[Any, Statement] = field(default_factory=lambda: dict(STATEMENTS))
+
+
+@dataclass(frozen=True)
+class Site:
+    """The servers, and what all processes share."""
+
+    postgres: Postgres
+    broker: Broker
+    coordinator: Coordinator
+    metrics: SharedMetrics
+    instruments: Instruments
+    handlers: Handlers
+    parts: Parts
+    #: Told of each worker, and of what it has taken from its partition.
+    employed: Callable[[Process, Worker], None]
+    taken: Callable[[Process], None]
+
+    def database(self) -> SimDatabase:
+        """A connection of the process that asks."""
+        return SimDatabase(self.postgres, self.parts.statements)
+
+
+async def dispatcher(site: Site, stop: asyncio.Event) -> None:
+    """As ``streams.__main__``: serve until told to stop, or an error ends it."""
+    parts = site.parts
+    publisher = parts.publisher(site.broker, "dispatcher")
+    dispatch = parts.dispatch(site.database(), publisher, site.instruments, LEASE_S)
+    intake = parts.intake(site.database(), publisher, site.instruments, dispatch.add)
+    relay = parts.relay(site.database(), parts.result_log(site.broker), site.instruments)
+    agents = {topics.REQUESTS[kind].name: partial(intake.admit, kind) for kind in Kind}
+
+    def assigned(places: set[Place]) -> None:
+        relay.assign(owner=HEARTBEATS in places)
+        dispatch.assign(site.broker.end(HEARTBEATS) if HEARTBEATS in places else None)
+
+    def revoked() -> None:
+        dispatch.pause()
+        relay.assign(owner=False)
+
+    async def heartbeats(chunk: Chunk) -> None:
+        await dispatch.heartbeats(chunk)
+        relay.wake()
+
+    membership = parts.membership(
+        site.coordinator,
+        site.broker,
+        PROCESS.get(),
+        {**agents, topics.WORKERS.name: heartbeats},
+        assigned,
+        revoked,
+    )
+    loops = [
+        dispatch.run(),
+        parts.reaper(site.database(), publisher, site.instruments).run(LEASE_S / 3),
+        relay.run(),
+        membership.run(),
+    ]
+    await _until_stopped(stop, [asyncio.ensure_future(loop) for loop in loops], membership)
+
+
+async def worker(site: Site, stop: asyncio.Event) -> None:
+    """As ``workers.__main__``."""
+    name = PROCESS.get().name
+    servers = Servers(
+        site.database(), site.parts.publisher(site.broker, "worker"), partial(open_partition, site), site.metrics
+    )
+    made = site.parts.worker(replace(SETTINGS, host=name), servers, tools(), site.handlers)
+    site.employed(PROCESS.get(), made)
+    await made.run(stop)
+
+
+class PartitionReader:
+    """Reads a worker's partition, as ``workers.consumer.WorkConsumer``."""
+
+    def __init__(self, site: "Site", place: Place, worker_id: str) -> None:
+        self._site = site
+        self._broker = site.broker
+        self._place = place
+        self._worker_id = worker_id
+        self.position = self.begin()
+
+    def begin(self) -> int:
+        """Where to read from."""
+        return self._broker.end(self._place)
+
+    async def read(self, take: Callable[[Taken], None]) -> None:
+        """Call ``take`` with what comes, until cancelled."""
+        while True:
+            await self._broker.appended(self._place, self.position)
+            records = self._broker.records(self._place, self.position, BATCH_RECORDS)
+            self.position = records[-1].offset + 1
+            take(Taken(tuple(self.decode(records)), self.position))
+            self._site.taken(PROCESS.get())
+
+    def decode(self, records: Sequence[SimRecord]) -> list[WorkEvent]:
+        """The jobs among the records that are this worker's."""
+        found = []
+        for record in records:
+            try:
+                event: WorkEvent = decode(WorkEvent, record.value or b"")
+            except msgspec.DecodeError:
+                continue
+            if event.lease.worker_id == self._worker_id:
+                found.append(event)
+        return found
+
+
+async def open_partition(site: Site, partition: int, worker_id: str, _metrics: WorkerMetrics) -> PartitionReader:
+    """A reader at the partition's end."""
+    await asyncio.sleep(site.broker.delay_s())
+    reader = site.parts.reader or PartitionReader
+    return reader(site, (topics.WORK.name, partition), worker_id)
+
+
+async def _until_stopped(stop: asyncio.Event, tasks: Sequence["asyncio.Future[None]"], membership: Membership) -> None:
+    async def told_to() -> None:
+        await stop.wait()
+
+    told = asyncio.ensure_future(told_to())
+    ends = [told, membership.crashed, *tasks]
+    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for task in (told, *tasks):
+        task.cancel()
+    if done == {told}:
+        membership.leave()
+        return
+    for task in done - {told}:
+        task.result()

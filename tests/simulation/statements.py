@@ -1,0 +1,298 @@
+"""The statements of ``runtime.database`` on the model's rows: the same meaning, one transaction at a time.
+
+``tests/integration/database/test_model.py`` proves it against Postgres.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from runtime.database import admissions, jobs, outbox, outcomes, queue, workers
+from runtime.database.admissions import RANK, Admission, Admitted, needed_model
+from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.outbox import Batch, Position, Waiting
+from runtime.database.outcomes import ExpiredLease, Settlement
+from runtime.database.queue import Mark, Page
+from runtime.database.workers import NoFreePartition
+from schemas.codec import encode
+from schemas.events import ControlEvent, Lease, State
+from schemas.limits import WORKER_PARTITIONS
+from schemas.requests import Job, Priority
+from schemas.results import ResultEvent
+from schemas.topics import Kind
+from tests.simulation.tables import JobRow, OutboxRow, ResultRow, Tables, Transaction, WorkerRow
+
+Statement = Callable[..., Any]
+
+
+def admit(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
+    """As ``admissions.admit``."""
+    inserted = set()
+    for row in rows:
+        key = (row.tenant, row.id)
+        if key not in tables.jobs:
+            tables.jobs[key] = _job_row(row)
+            inserted.add(key)
+    fates = []
+    for row in rows:
+        known = tables.jobs[row.tenant, row.id]
+        if known.source == row.source:
+            fates.append(Admitted.NEW if known.key in inserted else Admitted.REREAD)
+        else:
+            same = known.request_sha256 == row.request_sha256
+            fates.append(Admitted.REPEATED if same else Admitted.CONFLICT)
+    for row, fate in zip(rows, fates, strict=True):
+        if row.rejection and fate is Admitted.NEW:
+            _end(tables, tx, tables.jobs[row.tenant, row.id], row.rejection)
+    return fates
+
+
+def lease(
+    tables: Tables, tx: Transaction, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float
+) -> list[LeasedJob]:
+    """As ``jobs.lease``."""
+    taken = []
+    for queued_job, worker_id in assignments:
+        row = tables.jobs.get((queued_job.tenant, queued_job.id))
+        if row is None or row.state != State.QUEUED.value or row.control:
+            continue
+        if row.deadline and row.deadline <= tx.now:
+            continue
+        row.state, row.worker_id, row.scheduled_at = State.SCHEDULED.value, worker_id, tx.now
+        row.epoch += 1
+        row.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+        taken.append(_leased_job(row))
+    return taken
+
+
+def queued(tables: Tables, tx: Transaction, kind: Kind, after: Mark, most: int) -> Page:
+    """As ``queue.queued``."""
+    start = (after.available_at, after.tenant, after.id)
+    waiting = [
+        row
+        for row in tables.jobs.values()
+        if row.state == State.QUEUED.value and row.kind is kind and row.available_at <= tx.now and row.place > start
+    ]
+    waiting.sort(key=lambda row: row.place)
+    page = [
+        QueuedJob(
+            row.tenant,
+            row.id,
+            row.kind,
+            row.priority,
+            row.model,
+            row.queued_at,
+            row.traceparent,
+            row.attempt,
+            row.cost,
+            max((tx.now - row.queued_at).total_seconds(), 0.0),
+        )
+        for row in waiting[:most]
+    ]
+    if len(page) < most:
+        return Page(page, Mark(tx.now), last=True)
+    last = waiting[most - 1]
+    return Page(page, Mark(last.available_at, last.tenant, last.id), last=False)
+
+
+def renew(tables: Tables, tx: Transaction, leases: Sequence[Lease], lease_s: float) -> dict[Lease, ControlEvent | None]:
+    """As ``jobs.renew``."""
+    held: dict[Lease, ControlEvent | None] = {}
+    for item in leases:
+        row = holder(tables, item)
+        if row:
+            row.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+            row.state = State.RUNNING.value
+            held[item] = row.control
+    return held
+
+
+def give_back(tables: Tables, tx: Transaction, leases: Sequence[Lease], state: State) -> set[Lease]:
+    """As ``jobs.give_back``."""
+    held = set()
+    for item in leases:
+        row = holder(tables, item)
+        if row:
+            wish = row.control.action if row.control else None
+            row.state = State.QUEUED.value if wish not in (None, "pause") else state.value
+            if not (wish == "cancel" or state is State.QUEUED):
+                row.control = None
+            row.worker_id, row.lease_expires_at, row.available_at = None, None, tx.now
+            held.add(item)
+    return held
+
+
+def settle(tables: Tables, tx: Transaction, settlements: Sequence[Settlement]) -> set[Lease]:
+    """As ``outcomes.settle``, without usage and adapters."""
+    held = set()
+    for item in settlements:
+        row = holder(tables, item.lease)
+        if row:
+            _end(tables, tx, row, item.event)
+            held.add(item.lease)
+    return held
+
+
+def reap(
+    tables: Tables, tx: Transaction, decide: Callable[[ExpiredLease], ResultEvent | float], most: int
+) -> list[tuple[ExpiredLease, ResultEvent | float]]:
+    """As ``outcomes.reap``."""
+    decided = [(item, decide(item)) for item in expired(tables, tx, most)]
+    for item, decision in decided:
+        row = tables.jobs[item.lease.tenant, item.lease.job_id]
+        if isinstance(decision, ResultEvent):
+            _end(tables, tx, row, decision)
+        else:
+            row.state, row.worker_id, row.lease_expires_at = State.QUEUED.value, None, None
+            row.attempt += 1
+            row.lost_attempts += 1
+            row.available_at = tx.now + timedelta(seconds=decision)
+    return decided
+
+
+def expired(tables: Tables, tx: Transaction, most: int) -> list[ExpiredLease]:
+    """As ``outcomes.expired``."""
+    dead = [
+        (row.lease_expires_at, row)
+        for row in tables.jobs.values()
+        if row.leased and row.lease_expires_at and row.lease_expires_at < tx.now
+    ]
+    dead.sort(key=lambda item: item[0])
+    return [
+        ExpiredLease(lease_of(row), row.kind, row.attempt, row.traceparent, row.request_sha256, row.lost_attempts + 1)
+        for _, row in dead[:most]
+    ]
+
+
+def waiting(tables: Tables, tx: Transaction, after: Position, most: int, _most_bytes: int) -> Batch:
+    """As ``outbox.waiting``, for events of no size."""
+    rows = sorted((row for row in tables.outbox.values() if row.position > after), key=lambda row: row.position)
+    rows = rows[:most]
+    settled = tuple(Waiting(row.position, row.traceparent, row.event) for row in rows if row.transaction < tx.oldest)
+    return Batch(settled, held_back=len(settled) < len(rows))
+
+
+def published(tables: Tables, _tx: Transaction, through: Position) -> None:
+    """As ``outbox.published``."""
+    for key, row in list(tables.outbox.items()):
+        if row.position <= through:
+            del tables.outbox[key]
+
+
+def identity(_tables: Tables, _tx: Transaction) -> str:
+    """As ``outbox.identity``."""
+    return "model"
+
+
+def renumber(tables: Tables, tx: Transaction) -> None:
+    """As ``outbox.renumber``."""
+    for key, row in list(tables.outbox.items()):
+        tables.outbox[key] = replace(row, transaction=tx.number)
+
+
+def claim_partition(tables: Tables, tx: Transaction, worker_id: str, _host: str, lease_s: float) -> int:
+    """As ``workers.claim_partition``."""
+    for partition in range(WORKER_PARTITIONS):
+        row = tables.workers.get(partition)
+        if row is None or row.lease_expires_at <= tx.now:
+            tables.workers[partition] = WorkerRow(worker_id, tx.now + timedelta(seconds=lease_s))
+            return partition
+    raise NoFreePartition
+
+
+def renew_worker(
+    tables: Tables, tx: Transaction, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
+) -> dict[Lease, ControlEvent | None] | None:
+    """As ``workers.renew_worker``."""
+    row = tables.workers.get(partition)
+    if row is None or row.worker_id != worker_id:
+        return None
+    row.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+    return renew(tables, tx, leases, lease_s)
+
+
+def release_partition(tables: Tables, _tx: Transaction, partition: int, worker_id: str) -> None:
+    """As ``workers.release_partition``."""
+    row = tables.workers.get(partition)
+    if row and row.worker_id == worker_id:
+        del tables.workers[partition]
+
+
+def holder(tables: Tables, item: Lease) -> JobRow | None:
+    """The job's row, if this is its lease."""
+    row = tables.jobs.get((item.tenant, item.job_id))
+    return row if row and row.leased and row.epoch == item.epoch else None
+
+
+def lease_of(row: JobRow) -> Lease:
+    """The lease that a leased row is under."""
+    return Lease(row.tenant, row.id, row.epoch, row.worker_id or "")
+
+
+#: What the model has of ``runtime.database``, by the function that it stands for.
+STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
+    admissions.admit: admit,
+    jobs.lease: lease,
+    queue.queued: queued,
+    jobs.renew: renew,
+    jobs.give_back: give_back,
+    outcomes.settle: settle,
+    outcomes.reap: reap,
+    outbox.waiting: waiting,
+    outbox.published: published,
+    outbox.identity: identity,
+    outbox.renumber: renumber,
+    workers.claim_partition: claim_partition,
+    workers.renew_worker: renew_worker,
+    workers.release_partition: release_partition,
+}
+
+
+def _job_row(row: Admission) -> JobRow:
+    request = row.request
+    rejection = row.rejection
+    return JobRow(
+        tenant=row.tenant,
+        id=row.id,
+        kind=row.kind,
+        state=row.state.value,
+        priority=RANK[request.priority if request else Priority.NORMAL],
+        model=needed_model(request) if request else "",
+        request=request,
+        request_sha256=row.request_sha256,
+        traceparent=row.traceparent,
+        source=row.source,
+        deadline=request.deadline if request else None,
+        submitted_at=row.submitted_at,
+        queued_at=row.queued_at,
+        available_at=row.queued_at,
+        cost=row.cost,
+        finished_at=row.queued_at if rejection else None,
+        error_code=rejection.error.code if rejection and rejection.error else None,
+    )
+
+
+def _leased_job(row: JobRow) -> LeasedJob:
+    assert row.request is not None
+    assert row.scheduled_at is not None
+    job = Job(
+        id=row.id,
+        tenant=row.tenant,
+        request=row.request,
+        attempt=row.attempt,
+        submitted_at=row.submitted_at,
+        queued_at=row.queued_at,
+        traceparent=row.traceparent,
+        request_sha256=row.request_sha256,
+    )
+    return LeasedJob(job, lease_of(row), row.scheduled_at)
+
+
+def _end(tables: Tables, tx: Transaction, row: JobRow, event: ResultEvent) -> None:
+    if row.leased:
+        row.state, row.finished_at, row.lease_expires_at = event.status.value, event.finished_at, None
+        row.error_code = event.error.code if event.error else None
+    encoded = encode(event)
+    tables.results[row.key] = ResultRow(event.status.value, row.attempt, encoded)
+    tables.outbox[row.key] = OutboxRow(row.tenant, row.id, row.traceparent, encoded, tx.now, tx.number)

@@ -1,0 +1,42 @@
+"""The promises hold under thousands of drawn fates, and the same seed draws the same one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.world import simulate
+
+REPOSITORY = Path(__file__).parents[2]
+SEEDS = 2_000
+
+
+@pytest.mark.timeout(600)
+def test_every_promise_holds_in_two_thousand_simulations() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-4_000:]
+    assert "every promise held" in done.stdout
+
+
+def test_the_same_seed_makes_the_same_trace() -> None:
+    assert [simulate(seed).trace_hash for seed in (1, 2)] == [simulate(seed).trace_hash for seed in (1, 2)]
+    assert simulate(1).trace_hash != simulate(2).trace_hash
+
+
+def test_the_trace_does_not_depend_on_the_process_that_makes_it() -> None:
+    program = "from tests.simulation.world import simulate\nfor seed in range(12): print(simulate(seed).trace_hash)"
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=REPOSITORY,
+            env={"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(traces) == 1
+    assert traces.pop().split() == [simulate(seed).trace_hash for seed in range(12)]
