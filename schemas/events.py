@@ -98,6 +98,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     draining: bool = False
     #: The last heartbeat: the worker has gone.
     leaving: bool = False
+    #: What ``free`` is while the worker has nothing to do. Workers before 0.2 don't tell.
+    slots: Slots | None = None
 
 
 class ProgressFields(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -36,6 +36,10 @@ DATASET_LINE_BYTES = 1_048_576
 #: One dataset, in bytes: it is read once to disk and hashed before anything is trained on it.
 DATASET_BYTES = 4_294_967_296
 
+#: A job that has lost its worker so often in a row, without getting further, does not get another one; the last of
+#: these attempts has a worker for itself.
+ATTEMPTS = 3
+
 JOB_ID_CHARS = 128
 TENANT_CHARS = 64
 MODEL_CHARS = 256

@@ -25,6 +25,7 @@ from schemas.topics import Kind
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
+from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 SILENT_S: Final = 4.0
 #: How often the database is asked for jobs that came by others: the reaper, or another dispatcher's intake.
 POLL_S: Final = 0.5
-#: Jobs that are read at such a time; the next ones of a lane come when it runs low, many at once.
+#: Jobs that are read at such a time; while there is room for more than the database has, many at once.
 POLL_JOBS: Final = 500
 REFILL_JOBS: Final = 5_000
 #: Jobs that are leased in one transaction.
@@ -57,6 +58,7 @@ class Dispatch:
         self._heartbeats_from = 0
         self._wake = asyncio.Event()
         self._polled_s = 0.0
+        self._places = Places(publisher)
         # Filled by the publisher's thread, emptied by the loop.
         self._deliveries: deque[tuple[Assignment, Delivery]] = deque()
         #: Set once this process dispatches and has read the queue, or another process dispatches.
@@ -85,8 +87,16 @@ class Dispatch:
     def add(self, new: Sequence[QueuedJob]) -> None:
         """Let new jobs wait; where another process dispatches, it finds them in the database."""
         if new and self._owner:
-            self._scheduler.add(new)
+            self._scheduler.add(new, asyncio.get_running_loop().time())
             self._wake.set()
+
+    def forget(self, left: Iterable[tuple[str, str]]) -> None:
+        """Let jobs, given as (tenant, id), wait no more: they have ended, or are paused.
+
+        One that is on its way to a worker by now is not leased.
+        """
+        for tenant, job_id in left:
+            self._scheduler.remove(tenant, job_id)
 
     async def heartbeats(self, chunk: Chunk) -> None:
         """Take the workers' free slots. Nothing is kept, so a repeat changes nothing."""
@@ -121,17 +131,19 @@ class Dispatch:
                 break
             await self._lease(assignments)
         self._show()
+        if self._places.due(now_s):
+            self._places.tell(self._scheduler.outlooks(PLACES_JOBS), now_s)
 
     async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
         for kind in kinds:
             sweep = self._sweeps[kind]
             page = await self._database.insist(queue.queued, kind, sweep.old, most)
             sweep.went_on(page)
-            self._scheduler.refill(kind, page.jobs, complete=page.last)
+            self._scheduler.refill(kind, page.jobs, asyncio.get_running_loop().time(), complete=page.last)
             if not page.last and sweep.new is not None:
                 page = await self._database.insist(queue.queued, kind, sweep.new, most)
                 sweep.kept_up(page)
-                self._scheduler.add(page.jobs)
+                self._scheduler.add(page.jobs, asyncio.get_running_loop().time())
 
     async def _lease(self, assignments: Sequence[Assignment]) -> None:
         """Turn assignments into leases and events.

@@ -13,14 +13,13 @@ from runtime.kafka import Publisher
 from runtime.settings import CODE_VERSION
 from schemas.errors import PoisonJob
 from schemas.events import State, StatusEvent
+from schemas.limits import ATTEMPTS
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
 from streams.announcements import publish_status
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
-#: A job that has ended its worker so often in a row, without getting further, does not get another one.
-ATTEMPTS: Final = 3
 #: The delay after the first lost attempt; each is double the one before, give or take a half.
 DELAY_S: Final = 1.0
 BATCH_JOBS: Final = 500

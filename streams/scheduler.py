@@ -1,109 +1,147 @@
 """Which job goes to which worker next: a pure data structure, without clock, network or database.
 
-Postgres has the queue; this holds its first jobs, a lane for each kind, in the order of priority, then
-age. A lane that is full, or whose workers are, holds up no other.
+Times are arguments, in seconds of one clock. Postgres has the queue; this holds its jobs up to a bound:
+
+- a lane for each kind (``lanes``), which holds up no other when it or its workers are full;
+- in a lane three levels, for high, normal and batch, where jobs move up as they wait (``waiting``);
+- in a level turns of tenants, and in a tenant turns of models, by cost (``levels``, ``fairness``);
+- for the job whose turn it is a worker by the models that the workers hold (``placement``). Where none is
+  right yet, the job's model is put aside for a while (``parking``) and others go before it;
+- for a last attempt a worker of its own (``lone``).
+
+A decision takes O(log jobs + workers); there are 64 workers at most.
 """
 
-import itertools
-from bisect import insort
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from runtime.database.jobs import QueuedJob
 from schemas.events import Heartbeat
+from schemas.limits import ATTEMPTS
 from schemas.topics import Kind
+from streams.credits import Assignment, Worker
+from streams.estimates import LoadTimes, RunTimes
+from streams.lanes import Lane
+from streams.lone import Lone, idle_worker
+from streams.placement import Hold, Offers, Placement
+from streams.waiting import Waiting
 
-#: Jobs of a lane that are held in memory, about 1 KB each; the others stay in the database alone.
-LANE_JOBS: Final = 5_000
+__all__ = ["Assignment", "Outlook", "Scheduler"]
+
+#: Jobs that are held in memory, at about 1 KB each; the others stay in the database alone.
+QUEUE_JOBS: Final = 100_000
+#: A model that was not loaded in so many times its usual time is not coming.
+LATE_LOADS: Final = 4.0
 
 
-@dataclass(frozen=True, eq=False)
-class Assignment:
-    """A job for a worker, in one of whose slots it is counted from ``at_s`` on."""
+@dataclass(frozen=True)
+class Outlook:
+    """When a job's turn comes, about: how many jobs go before it, and in how many seconds it starts."""
 
     job: QueuedJob
-    worker_id: str
-    partition: int
-    at_s: float
+    position: int
+    starts_in_s: float
 
 
 class Scheduler:
     """Jobs that wait, and workers with their free slots."""
 
-    def __init__(self, lane_jobs: int = LANE_JOBS) -> None:
-        self._lanes = {kind: _Lane(lane_jobs) for kind in Kind}
-        self._workers: dict[str, _Worker] = {}
+    def __init__(self, queue_jobs: int = QUEUE_JOBS) -> None:
+        self._most = queue_jobs
+        self._lanes = {kind: Lane() for kind in Kind}
+        self._lone = Lone()
+        self._workers: dict[str, Worker] = {}
+        self._runs = RunTimes()
+        self._loads = LoadTimes()
+        self._placement = Placement(self._workers, self._runs, self._loads)
+        # Workers whose slots or models changed since the last decision: a dict for its order.
+        self._changed: dict[str, None] = {}
 
-    def add(self, jobs: Iterable[QueuedJob]) -> None:
+    def __len__(self) -> int:
+        return len(self._lone.jobs) + sum(len(lane) for lane in self._lanes.values())
+
+    # Jobs
+
+    def add(self, jobs: Iterable[QueuedJob], at_s: float) -> None:
         """Let jobs wait; one that waits already is not added again.
 
-        Of a lane that is full, the last job gives way: it is still in the database.
+        Where there is no room, the tenant with the most jobs has to give way (longest queue drop: Suter et al.,
+        1998) with one of its last: it is still in the database.
         """
         for job in jobs:
-            self._lanes[job.kind].add(job)
+            lane, key = self._lanes[job.kind], (job.tenant, job.id)
+            if key in lane.jobs or key in self._lone.jobs:
+                continue
+            if job.lost_attempts >= ATTEMPTS - 1:
+                self._lone.push(job, at_s)
+            elif len(self) < self._most or self._make_room(job):
+                lane.push(job, at_s)
+            else:
+                lane.refused = True
 
-    def refill(self, kind: Kind, jobs: Iterable[QueuedJob], *, complete: bool) -> None:
-        """Add the first jobs of a kind that the database has; ``complete``: it has no more."""
-        self._lanes[kind].complete = complete
-        self.add(jobs)
+    def refill(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float, *, complete: bool) -> None:
+        """Add jobs of a kind that the database has; ``complete``: it was read to its end."""
+        lane = self._lanes[kind]
+        self.add(jobs, at_s)
+        lane.complete = lane.complete or complete
+        if complete and lane.refused:
+            # It is read once more from its beginning, when there is room.
+            lane.complete = lane.refused = False
 
     def wants_more(self, kind: Kind) -> bool:
-        """Whether the lane runs low and the database may have more."""
-        return self._lanes[kind].wants_more()
+        """Whether there is room and the database may have more."""
+        return not self._lanes[kind].complete and len(self) <= self._most // 2
+
+    def remove(self, tenant: str, job_id: str) -> bool:
+        """Let a job wait no more; False where it did not."""
+        if lone := self._lone.jobs.get((tenant, job_id)):
+            self._lone.remove(lone)
+            return True
+        for lane in self._lanes.values():
+            if item := lane.jobs.get((tenant, job_id)):
+                lane.remove(item)
+                return True
+        return False
+
+    def waiting(self, kind: Kind) -> int:
+        """The jobs of a kind that wait here."""
+        return len(self._lanes[kind]) + sum(item.job.kind is kind for item in self._lone.jobs.values())
+
+    # Workers
 
     def heartbeat(self, beat: Heartbeat, at_s: float) -> bool:
         """Take a worker's sign of life, received at ``at_s``; False for one that is older than another."""
         if beat.leaving:
-            return self._workers.pop(beat.worker_id, None) is not None
+            return bool(self._forget([beat.worker_id] if beat.worker_id in self._workers else []))
         worker = self._workers.get(beat.worker_id)
         if worker is None:
             # One worker reads a partition: whoever announced it before has lost it.
-            self._forget(other for other in self._workers.values() if other.beat.partition == beat.partition)
-            self._workers[beat.worker_id] = _Worker(beat, at_s)
-            return True
-        return worker.update(beat, at_s)
+            self._forget([other.id for other in self._workers.values() if other.beat.partition == beat.partition])
+            self._workers[beat.worker_id] = Worker(beat, at_s)
+            self._placement.workers_changed()
+            self._wake_all()
+        else:
+            steps = worker.update(beat, at_s)
+            if steps is None:
+                return False
+            for step in steps:
+                self._runs.observe(step.kind, step.busy_s, step.ended, at_s)
+            for model, load_s in worker.loaded():
+                self._loads.observe(model, load_s)
+        self._changed[beat.worker_id] = None
+        return True
 
     def remove_silent(self, before_s: float) -> list[str]:
         """Forget the workers that were not heard of since ``before_s``; their ids."""
-        return self._forget(worker for worker in self._workers.values() if worker.seen_s < before_s)
+        return self._forget([worker.id for worker in self._workers.values() if worker.seen_s < before_s])
 
     def release_lost(self, before_s: float) -> None:
         """Free the slots of what was assigned before ``before_s`` and never taken: its lease has run out."""
         for worker in self._workers.values():
-            worker.release_lost(before_s)
-
-    def next_assignments(self, most: int, at_s: float) -> list[Assignment]:
-        """Take out the next jobs that have a worker, at most ``most``."""
-        assignments: list[Assignment] = []
-        blocked: set[Kind] = set()
-        while len(assignments) < most:
-            heads = [job for kind, lane in self._lanes.items() if kind not in blocked and (job := lane.head())]
-            if not heads:
-                break
-            job = min(heads, key=_first)
-            worker = self._worker_for(job)
-            if worker is None:
-                blocked.add(job.kind)
-                continue
-            self._lanes[job.kind].pop()
-            assignments.append(worker.assign(job, at_s))
-        return assignments
-
-    def sent(self, assignment: Assignment, offset: int) -> None:
-        """Note where the assignment's event lies; the worker's position then tells when it was taken."""
-        if worker := self._workers.get(assignment.worker_id):
-            worker.sent(assignment, offset)
-
-    def release(self, assignment: Assignment) -> None:
-        """Give the slot back: the job was not leased, or its event not delivered."""
-        if worker := self._workers.get(assignment.worker_id):
-            worker.release(assignment)
-
-    def waiting(self, kind: Kind) -> int:
-        """The jobs of a kind that wait here."""
-        return len(self._lanes[kind])
+            for assignment in worker.lost(before_s):
+                self.release(assignment)
 
     def free(self, kind: Kind) -> int:
         """The jobs of a kind that the workers could take now."""
@@ -114,101 +152,121 @@ class Scheduler:
         """How many workers there are."""
         return len(self._workers)
 
-    def _worker_for(self, job: QueuedJob) -> "_Worker | None":
-        """One that holds the model before one that does not; among equals, the one with the most free slots."""
-        able = [worker for worker in self._workers.values() if worker.free(job.kind) > 0]
-        return max(able, key=lambda worker: (job.model in worker.beat.models, worker.free(job.kind)), default=None)
+    # Decisions
 
-    def _forget(self, workers: Iterable["_Worker"]) -> list[str]:
-        gone = [worker.beat.worker_id for worker in workers]
-        for worker_id in gone:
-            del self._workers[worker_id]
-        return gone
-
-
-class _Lane:
-    """The waiting jobs of one kind, the next one last, where taking it out is cheap."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        # With their ranks, in ascending order; the number keeps jobs of the same age in the order of their coming.
-        self._jobs: list[tuple[int, float, int, QueuedJob]] = []
-        self._keys: set[tuple[str, str]] = set()
-        self._number = itertools.count()
-        self.complete = False
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def wants_more(self) -> bool:
-        return not self.complete and len(self._jobs) <= self._most // 2
-
-    def head(self) -> QueuedJob | None:
-        return self._jobs[-1][-1] if self._jobs else None
-
-    def add(self, job: QueuedJob) -> None:
-        if (job.tenant, job.id) in self._keys:
-            return
-        insort(self._jobs, (-job.priority, -job.queued_at.timestamp(), -next(self._number), job))
-        self._keys.add((job.tenant, job.id))
-        if len(self._jobs) > self._most:
-            self._discard(self._jobs.pop(0)[-1])
-            self.complete = False
-
-    def pop(self) -> None:
-        self._discard(self._jobs.pop()[-1])
-
-    def _discard(self, job: QueuedJob) -> None:
-        self._keys.discard((job.tenant, job.id))
-
-
-@dataclass
-class _Worker:
-    """A worker as of its last heartbeat, and what it was sent since: the offset, or None until Kafka tells it."""
-
-    beat: Heartbeat
-    seen_s: float
-    _sent: dict[Assignment, int | None] = field(default_factory=dict)
-    _occupied: Counter[Kind] = field(default_factory=Counter)
-
-    def free(self, kind: Kind) -> int:
-        return 0 if self.beat.draining else self.beat.free.free(kind) - self._occupied[kind]
-
-    def update(self, beat: Heartbeat, at_s: float) -> bool:
-        if beat.position < self.beat.position:
-            return False
-        self.beat, self.seen_s = beat, at_s
-        for assignment in [item for item, offset in self._sent.items() if self._taken(offset)]:
-            self.release(assignment)
-        return True
-
-    def assign(self, job: QueuedJob, at_s: float) -> Assignment:
-        assignment = Assignment(job, self.beat.worker_id, self.beat.partition, at_s)
-        self._sent[assignment] = None
-        self._occupied[job.kind] += 1
-        return assignment
+    def next_assignments(self, most: int, at_s: float) -> list[Assignment]:
+        """Take out the next jobs that have a worker, at most ``most``; each kind in turn, then last attempts."""
+        self._lone.reserve(self._workers.values(), self._runs, at_s)
+        self._wake(at_s)
+        given: list[Assignment] = []
+        streams = [self._of_lane(kind, lane, at_s) for kind, lane in self._lanes.items() if len(lane)]
+        while streams and len(given) < most:
+            for stream in list(streams):
+                assignment = next(stream, None) if len(given) < most else None
+                if assignment:
+                    given.append(assignment)
+                elif len(given) < most:
+                    streams.remove(stream)
+        return [*given, *islice(self._alone(at_s), most - len(given))]
 
     def sent(self, assignment: Assignment, offset: int) -> None:
-        if assignment not in self._sent:
-            return
-        if self._taken(offset):
-            # The heartbeat that counts it was faster than Kafka's acknowledgement.
-            self.release(assignment)
-        else:
-            self._sent[assignment] = offset
+        """Note where the assignment's event lies; the worker's position then tells when it was taken."""
+        if worker := self._workers.get(assignment.worker_id):
+            worker.sent(assignment, offset)
+            self._changed[worker.id] = None
 
     def release(self, assignment: Assignment) -> None:
-        if assignment in self._sent:
-            del self._sent[assignment]
-            self._occupied[assignment.job.kind] -= 1
+        """Give the slot back: the job was not leased, or its event not delivered."""
+        if worker := self._workers.get(assignment.worker_id):
+            worker.revoke(assignment)
+            self._changed[worker.id] = None
 
-    def release_lost(self, before_s: float) -> None:
-        for assignment in [item for item in self._sent if item.at_s < before_s]:
-            self.release(assignment)
+    # Forecasts
 
-    def _taken(self, offset: int | None) -> bool:
-        return offset is not None and offset < self.beat.position
+    def outlook(self, tenant: str, job_id: str) -> Outlook | None:
+        """When the turn of a waiting job comes; None for one that does not wait here."""
+        for kind, lane in self._lanes.items():
+            if item := lane.jobs.get((tenant, job_id)):
+                return self._outlook(kind, item, lane.before(item))
+        return None
 
+    def outlooks(self, most: int) -> list[Outlook]:
+        """Those of the first ``most`` jobs of each kind, about in their order."""
+        return [
+            self._outlook(kind, item, position)
+            for kind, lane in self._lanes.items()
+            for position, item in enumerate(lane.soonest(most))
+        ]
 
-def _first(job: QueuedJob) -> tuple[int, float]:
-    return (job.priority, job.queued_at.timestamp())
+    def _outlook(self, kind: Kind, item: Waiting, position: int) -> Outlook:
+        slots = sum(worker.slots(kind) for worker in self._workers.values() if worker.open)
+        # Those in the slots have to end before: on average one slot is free after each part of a run.
+        ahead = position + (0 if self.free(kind) > position else 1)
+        return Outlook(item.job, position, ahead * self._runs.run_s(kind) / max(1, slots))
+
+    def _of_lane(self, kind: Kind, lane: Lane, at_s: float) -> Iterator[Assignment]:
+        offers = Offers(kind, self._workers.values())
+        while offers.able and (flow := lane.next_flow()):
+            model = flow.model
+            choice = self._placement.choose(offers, model, lane.by_model[model], lane.parking.waited_s(model, at_s))
+            if isinstance(choice, Hold):
+                lane.parking.hold(model, at_s, choice.limit_s, cold=choice.cold)
+                lane.parking.park(flow)
+            else:
+                assignment = self._assign(choice, lane.take(flow), at_s)
+                offers.took(choice)
+                yield assignment
+
+    def _alone(self, at_s: float) -> Iterator[Assignment]:
+        while (job := self._lone.first()) and (worker := idle_worker(self._workers.values(), job)):
+            worker.reserved = False
+            worker.alone = self._assign(worker, self._lone.take(at_s), at_s)
+            yield worker.alone
+
+    def _assign(self, worker: Worker, job: QueuedJob, at_s: float) -> Assignment:
+        return worker.assign(job, at_s, LATE_LOADS * self._loads.load_s(job.model))
+
+    def _wake(self, at_s: float) -> None:
+        """Move jobs up that have waited long enough, and look again at those for which something changed."""
+        for kind, lane in self._lanes.items():
+            lane.promote(at_s)
+            if not len(lane.parking):
+                continue
+            for worker_id in self._changed:
+                worker = self._workers.get(worker_id)
+                if worker is None or (free := worker.free(kind)) <= 0:
+                    continue
+                for model in worker.held():
+                    lane.parking.wake(model, free)
+                if not worker.is_loading:
+                    lane.parking.wake_cold()
+            if self.free(kind):
+                lane.parking.wake_due(at_s)
+        self._changed.clear()
+
+    def _make_room(self, job: QueuedJob) -> bool:
+        """Have another job give way to this one, unless this one's tenant would be the next to do so."""
+        lane = max(self._lanes.values(), key=len)
+        item = lane.to_give_way()
+        if item is None:
+            return False
+        if item.job.tenant == job.tenant and item.job.kind is job.kind:
+            room = job.priority < item.job.priority
+        else:
+            room = self._lanes[job.kind].by_tenant[job.tenant] + 1 < lane.by_tenant[item.job.tenant]
+        if room:
+            lane.remove(item)
+            lane.refused = True
+        return room
+
+    def _forget(self, worker_ids: list[str]) -> list[str]:
+        for worker_id in worker_ids:
+            del self._workers[worker_id]
+        if worker_ids:
+            self._placement.workers_changed()
+            self._wake_all()
+        return worker_ids
+
+    def _wake_all(self) -> None:
+        for lane in self._lanes.values():
+            lane.parking.wake_all()

@@ -61,7 +61,7 @@ class Desk:
         metrics: WorkerMetrics,
         freed: Callable[[], None],
     ) -> None:
-        self._slots = slots
+        self.slots = slots
         self._turns = {kind: asyncio.Semaphore(slots.free(kind)) for kind in Kind}  # first come, first served
         self._workplace = workplace
         self._leases = leases
@@ -102,7 +102,7 @@ class Desk:
             return Slots()
 
         def of(kind: Kind) -> int:
-            return max(0, self._slots.free(kind) - self._taken[kind])
+            return max(0, self.slots.free(kind) - self._taken[kind])
 
         return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
 

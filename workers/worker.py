@@ -164,3 +164,4 @@ class Worker:
             draining=self._draining,
             leaving=self._leaving,
         )
+            slots=self._desk.slots,

@@ -54,7 +54,8 @@ class QueuedJob:
     """What the scheduler needs to know of a job; its request stays in the database.
 
     ``model`` is what has to be loaded for it: the adapter where it names one. ``cost`` is about its tokens,
-    ``waited_s`` the time since it was queued, when this was read.
+    ``lost_attempts`` how often in a row it lost its worker without getting further, ``waited_s`` the time since
+    it was queued, when this was read.
     """
 
     tenant: str
@@ -66,6 +67,7 @@ class QueuedJob:
     traceparent: str
     attempt: int = 1
     cost: int = 1
+    lost_attempts: int = 0
     waited_s: float = field(default=0.0, compare=False)
 
 

@@ -13,7 +13,7 @@ from schemas.topics import Kind
 
 #: Keyset pages: a cursor by offset would skip a job whenever one before it is given to a worker.
 SELECT_QUEUED: Final = text("""
-    SELECT tenant, id, priority, model, queued_at, available_at, traceparent, attempt, cost,
+    SELECT tenant, id, priority, model, queued_at, available_at, traceparent, attempt, cost, lost_attempts,
            extract(epoch FROM now() - queued_at)::double precision AS waited_s
     FROM jobs
     WHERE state = 'queued' AND kind = :kind AND available_at <= now()
@@ -73,6 +73,7 @@ def queued(connection: Connection, kind: Kind, after: Mark, most: int) -> Page:
             row.traceparent,
             row.attempt,
             row.cost,
+            row.lost_attempts,
             max(row.waited_s, 0.0),
         )
         for row in rows

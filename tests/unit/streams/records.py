@@ -25,15 +25,43 @@ class FakeRecord:
     timestamp: int = int(NOW.timestamp() * 1_000) - 250
 
 
-def job(name: str, *, kind: Kind = Kind.GENERATE, priority: int = 1, age_s: float = 0.0, model: str = "m") -> QueuedJob:
+def job(
+    name: str,
+    *,
+    tenant: str = "default",
+    kind: Kind = Kind.GENERATE,
+    priority: int = 1,
+    age_s: float = 0.0,
+    model: str = "m",
+    cost: int = 1,
+    lost_attempts: int = 0,
+) -> QueuedJob:
     """A job that waits since ``age_s``."""
-    return QueuedJob("default", name, kind, priority, model, NOW - timedelta(seconds=age_s), TRACE)
+    return QueuedJob(
+        tenant,
+        name,
+        kind,
+        priority,
+        model,
+        NOW - timedelta(seconds=age_s),
+        TRACE,
+        1 + lost_attempts,
+        cost,
+        lost_attempts,
+        age_s,
+    )
 
 
 def beat(
-    worker: str, *, slots: int = 2, position: int = 0, partition: int | None = None, models: tuple[str, ...] = ()
+    worker: str,
+    *,
+    slots: int = 2,
+    total: int | None = None,
+    position: int = 0,
+    partition: int | None = None,
+    models: tuple[str, ...] = (),
 ) -> Heartbeat:
-    """A worker's heartbeat with as many free slots of each kind."""
+    """A worker's heartbeat with as many free slots of each kind, of ``total``."""
     return Heartbeat(
         worker_id=worker,
         host="here",
@@ -41,4 +69,5 @@ def beat(
         position=position,
         free=Slots(generate=slots, finetune=slots, evaluate=slots),
         models=models,
+        slots=None if total is None else Slots(generate=total, finetune=total, evaluate=total),
     )

@@ -1,15 +1,14 @@
 """The scheduler: who gets which job, and that no slot is given twice or lost."""
 
-from collections import Counter, deque
+from collections import Counter
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from schemas.events import Heartbeat
 from schemas.topics import Kind
+from streams.lone import PATIENCE_S
 from streams.scheduler import Assignment, Scheduler
+from streams.waiting import AGING_S
 from tests.unit.streams.records import beat, job
 
 
@@ -17,8 +16,8 @@ def names(assignments: list[Assignment]) -> list[str]:
     return [assignment.job.id for assignment in assignments]
 
 
-def scheduler(*beats: Heartbeat, lane_jobs: int = 100) -> Scheduler:
-    made = Scheduler(lane_jobs)
+def scheduler(*beats: Heartbeat, queue_jobs: int = 100) -> Scheduler:
+    made = Scheduler(queue_jobs)
     for each in beats:
         made.heartbeat(each, 0.0)
     return made
@@ -26,65 +25,125 @@ def scheduler(*beats: Heartbeat, lane_jobs: int = 100) -> Scheduler:
 
 def test_jobs_go_by_priority_then_by_age() -> None:
     made = scheduler(beat("a", slots=9))
-    made.add([job("new"), job("old", age_s=9), job("batch", priority=2, age_s=99), job("high", priority=0)])
+    made.add([job("new"), job("old", age_s=9), job("batch", priority=2, age_s=99), job("high", priority=0)], 0.0)
     assert names(made.next_assignments(9, 0.0)) == ["high", "old", "new", "batch"]
 
 
 def test_jobs_of_the_same_age_go_in_the_order_of_their_coming() -> None:
     made = scheduler(beat("a", slots=9))
-    made.add([job("first"), job("second"), job("third")])
+    made.add([job("first"), job("second"), job("third")], 0.0)
     assert names(made.next_assignments(9, 0.0)) == ["first", "second", "third"]
 
 
 def test_no_worker_gets_more_than_its_slots() -> None:
     made = scheduler(beat("a", slots=2), beat("b", slots=1))
-    made.add(job(str(number)) for number in range(9))
+    made.add((job(str(number)) for number in range(9)), 0.0)
     assert Counter(item.worker_id for item in made.next_assignments(9, 0.0)) == {"a": 2, "b": 1}
     assert made.next_assignments(9, 0.0) == []
     assert made.waiting(Kind.GENERATE) == 6
 
 
-def test_a_worker_that_holds_the_model_is_preferred_to_one_that_is_idle() -> None:
-    made = scheduler(beat("idle", slots=9), beat("warm", slots=1, models=("m",)))
-    made.add([job("first"), job("second")])
-    assert [item.worker_id for item in made.next_assignments(9, 0.0)] == ["warm", "idle"]
-
-
 def test_a_kind_whose_workers_are_full_holds_up_no_other() -> None:
     made = scheduler(beat("a", slots=1))
-    made.add([job("f1", kind=Kind.FINETUNE, priority=0), job("f2", kind=Kind.FINETUNE, priority=0), job("g")])
-    assert names(made.next_assignments(9, 0.0)) == ["f1", "g"]
+    made.add([job("f1", kind=Kind.FINETUNE, priority=0), job("f2", kind=Kind.FINETUNE, priority=0), job("g")], 0.0)
+    assert sorted(names(made.next_assignments(9, 0.0))) == ["f1", "g"]
 
 
-def test_a_lane_that_is_full_keeps_its_first_jobs_and_takes_no_room_from_others() -> None:
-    made = scheduler(beat("a", slots=9), lane_jobs=2)
-    made.add([job("new"), job("old", age_s=9), job("oldest", age_s=99), job("tune", kind=Kind.FINETUNE)])
-    assert made.waiting(Kind.GENERATE) == 2
-    assert names(made.next_assignments(9, 0.0)) == ["oldest", "old", "tune"]
+def test_where_memory_is_full_the_largest_tenant_gives_way_with_its_last_jobs() -> None:
+    made = scheduler(beat("a", slots=9), queue_jobs=3)
+    made.add([job("flood1", tenant="flood"), job("flood2", tenant="flood"), job("flood3", tenant="flood")], 0.0)
+    made.add([job("flood4", tenant="flood"), job("quiet", tenant="quiet"), job("tune", kind=Kind.FINETUNE)], 0.0)
+    assert sorted(names(made.next_assignments(9, 0.0))) == ["flood1", "quiet", "tune"]
+    made.refill(Kind.GENERATE, [], 0.0, complete=True)
     assert made.wants_more(Kind.GENERATE)
+
+
+def test_where_memory_is_full_a_tenant_s_urgent_job_takes_the_place_of_a_lesser_one() -> None:
+    made = scheduler(beat("a", slots=9), queue_jobs=2)
+    made.add([job("batch1", priority=2), job("batch2", priority=2), job("high", priority=0)], 0.0)
+    assert names(made.next_assignments(9, 0.0)) == ["high", "batch1"]
 
 
 def test_a_job_that_waits_is_not_added_again() -> None:
     made = scheduler(beat("a", slots=9))
-    made.add([job("a"), job("a")])
-    made.refill(Kind.GENERATE, [job("a")], complete=True)
+    made.add([job("a"), job("a")], 0.0)
+    made.refill(Kind.GENERATE, [job("a")], 0.0, complete=True)
     assert names(made.next_assignments(9, 0.0)) == ["a"]
 
 
-def test_a_lane_asks_for_more_only_where_the_database_has_more() -> None:
-    made = scheduler(lane_jobs=4)
+def test_a_lane_asks_for_more_only_where_there_is_room_and_the_database_has_more() -> None:
+    made = scheduler(queue_jobs=4)
     assert made.wants_more(Kind.GENERATE)
-    made.refill(Kind.GENERATE, [job("a")], complete=True)
-    assert not made.wants_more(Kind.GENERATE)
-    made.refill(Kind.GENERATE, [job("b")], complete=False)
+    made.refill(Kind.GENERATE, [job("a"), job("b")], 0.0, complete=False)
     assert made.wants_more(Kind.GENERATE)
-    made.refill(Kind.GENERATE, [job("c")], complete=False)
+    made.refill(Kind.GENERATE, [job("c")], 0.0, complete=False)
     assert not made.wants_more(Kind.GENERATE)
+    made.remove("default", "c")
+    made.refill(Kind.GENERATE, [], 0.0, complete=True)
+    assert not made.wants_more(Kind.GENERATE)
+
+
+def test_a_job_that_was_cancelled_is_given_to_nobody() -> None:
+    made = scheduler(beat("a", slots=9))
+    made.add([job("a"), job("b"), job("last", lost_attempts=2)], 0.0)
+    assert made.remove("default", "a")
+    assert made.remove("default", "last")
+    assert not made.remove("default", "a")
+    assert names(made.next_assignments(9, 0.0)) == ["b"]
+    assert len(made) == 0
+
+
+def test_a_job_moves_up_a_level_each_time_it_has_waited_long_enough() -> None:
+    made = scheduler(beat("a", slots=1))
+    made.add([job("batch", priority=2), job("normal")], AGING_S)
+    assert names(made.next_assignments(1, AGING_S)) == ["normal"]
+    aged = scheduler(beat("a", slots=1))
+    aged.add([job("batch", priority=2)], 0.0)
+    aged.add([job("fresh")], 1.5 * AGING_S)
+    assert names(aged.next_assignments(1, 1.5 * AGING_S)) == ["batch"]
+
+
+def test_a_job_that_waited_before_this_process_began_has_aged_by_that() -> None:
+    made = scheduler(beat("a", slots=1))
+    made.add([job("fresh"), job("batch", priority=2, age_s=AGING_S)], 0.0)
+    made.add([job("high", priority=0), job("ancient", priority=2, age_s=9 * AGING_S)], 0.0)
+    assert names(made.next_assignments(1, 0.0)) == ["ancient"]
+
+
+def test_tenants_take_turns_by_cost() -> None:
+    made = scheduler(beat("a", slots=12))
+    made.add((job(f"dear{number}", tenant="dear", cost=3_000) for number in range(9)), 0.0)
+    made.add((job(f"cheap{number}", tenant="cheap", cost=1_000) for number in range(9)), 0.0)
+    served = Counter(item.job.tenant for item in made.next_assignments(12, 0.0))
+    assert served == {"dear": 3, "cheap": 9}
+
+
+def test_the_next_jobs_know_their_place_and_about_when_they_start() -> None:
+    made = scheduler(beat("a", slots=1, models=("m",)))
+    made.add([job("a"), job("b"), job("batch", priority=2), job("high", priority=0)], 0.0)
+    made.next_assignments(1, 0.0)
+    outlooks = {item.job.id: item for item in made.outlooks(9)}
+    assert [outlooks[name].position for name in ("a", "b", "batch")] == [0, 1, 2]
+    assert 0 < outlooks["a"].starts_in_s < outlooks["b"].starts_in_s < outlooks["batch"].starts_in_s
+    last = made.outlook("default", "batch")
+    assert last
+    assert last.position == 2
+    assert made.outlook("default", "high") is None
+
+
+def test_a_flood_of_one_tenant_s_is_not_before_another_s_only_job() -> None:
+    made = scheduler()
+    made.add((job(str(number), tenant="flood") for number in range(50)), 0.0)
+    made.add([job("only", tenant="quiet")], 0.0)
+    only, last = made.outlook("quiet", "only"), made.outlook("flood", "49")
+    assert only
+    assert last
+    assert (only.position, last.position) == (0, 50)
 
 
 def test_a_slot_counts_as_taken_until_a_heartbeat_from_after_the_record() -> None:
     made = scheduler(beat("a", slots=1, position=5))
-    made.add([job("first"), job("second"), job("third")])
+    made.add([job("first"), job("second"), job("third")], 0.0)
     (first,) = made.next_assignments(9, 0.0)
     made.heartbeat(beat("a", slots=1, position=5), 1.0)
     assert made.next_assignments(9, 0.0) == []
@@ -97,7 +156,7 @@ def test_a_slot_counts_as_taken_until_a_heartbeat_from_after_the_record() -> Non
 
 def test_a_heartbeat_may_be_faster_than_the_delivery_report() -> None:
     made = scheduler(beat("a", slots=1))
-    made.add([job("first"), job("second")])
+    made.add([job("first"), job("second")], 0.0)
     (first,) = made.next_assignments(9, 0.0)
     made.heartbeat(beat("a", slots=1, position=1), 1.0)
     assert made.free(Kind.GENERATE) == 0
@@ -113,7 +172,7 @@ def test_a_heartbeat_that_is_older_than_another_changes_nothing() -> None:
 
 def test_a_slot_whose_job_was_not_leased_is_free_again() -> None:
     made = scheduler(beat("a", slots=1))
-    made.add([job("gone"), job("next")])
+    made.add([job("gone"), job("next")], 0.0)
     (gone,) = made.next_assignments(9, 0.0)
     made.release(gone)
     made.release(gone)
@@ -122,7 +181,7 @@ def test_a_slot_whose_job_was_not_leased_is_free_again() -> None:
 
 def test_a_slot_whose_job_was_never_taken_is_free_once_the_lease_is_over() -> None:
     made = scheduler(beat("a", slots=1))
-    made.add([job("lost")])
+    made.add([job("lost")], 0.0)
     made.sent(made.next_assignments(9, 10.0)[0], 0)
     made.release_lost(10.0)
     assert made.free(Kind.GENERATE) == 0
@@ -134,7 +193,7 @@ def test_workers_that_leave_drain_or_fall_silent_get_nothing() -> None:
     made = scheduler(beat("leaving"), beat("draining"), beat("silent"))
     made.heartbeat(replace(beat("leaving"), leaving=True), 5.0)
     made.heartbeat(replace(beat("draining"), draining=True), 5.0)
-    made.add([job("a")])
+    made.add([job("a")], 0.0)
     assert made.remove_silent(1.0) == ["silent"]
     assert made.workers == 1
     assert made.next_assignments(9, 0.0) == []
@@ -142,98 +201,47 @@ def test_workers_that_leave_drain_or_fall_silent_get_nothing() -> None:
 
 def test_a_worker_that_takes_over_a_partition_replaces_the_one_before() -> None:
     made = scheduler(beat("before", partition=3), beat("after", partition=3))
-    made.add([job("a")])
+    made.add([job("a")], 0.0)
     assert made.workers == 1
     assert [item.worker_id for item in made.next_assignments(9, 0.0)] == ["after"]
 
 
-class Worker:
-    """What a real worker does, with Kafka between it and the scheduler."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.produced: list[Assignment] = []
-        self.reported = 0
-        self.taken = 0
-        self.running = 0
-        self.beats = deque([self.beat()])
-
-    def beat(self) -> Heartbeat:
-        return beat(self.name, slots=SLOTS - self.running, position=self.taken)
+def last_attempt(*beats: Heartbeat) -> Scheduler:
+    made = scheduler(*beats)
+    made.add([job("last", lost_attempts=2)], 0.0)
+    return made
 
 
-SLOTS = 3
-workers = st.sampled_from(["a", "b"])
+def test_a_last_attempt_has_an_idle_worker_to_itself_until_it_is_done() -> None:
+    made = last_attempt(beat("a", slots=2, total=2))
+    (last,) = made.next_assignments(9, 0.0)
+    made.add([job("other"), job("tune", kind=Kind.FINETUNE)], 0.0)
+    assert made.next_assignments(9, 0.0) == []
+    made.sent(last, 0)
+    made.heartbeat(beat("a", slots=1, total=2, position=1), 1.0)
+    assert made.next_assignments(9, 1.0) == []
+    made.heartbeat(beat("a", slots=2, total=2, position=1), 2.0)
+    assert names(made.next_assignments(9, 2.0)) == ["other", "tune"]
 
 
-class Slots(RuleBasedStateMachine):
-    """In any order of heartbeats, records and reports, no worker has more than its slots, and no slot is lost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scheduler = Scheduler(20)
-        self.workers = {name: Worker(name) for name in ("a", "b")}
-        self.jobs = 0
-        self.assigned: list[Assignment] = []
-
-    @rule(priority=st.integers(0, 2))
-    def add(self, priority: int) -> None:
-        self.jobs += 1
-        self.scheduler.add([job(str(self.jobs), priority=priority)])
-
-    @rule(most=st.integers(1, 4), leased=st.booleans())
-    def assign(self, most: int, leased: bool) -> None:
-        for assignment in self.scheduler.next_assignments(most, 0.0):
-            self.assigned.append(assignment)
-            if leased:
-                self.workers[assignment.worker_id].produced.append(assignment)
-            else:
-                self.scheduler.release(assignment)
-
-    @rule(name=workers)
-    def report(self, name: str) -> None:
-        worker = self.workers[name]
-        if worker.reported < len(worker.produced):
-            self.scheduler.sent(worker.produced[worker.reported], worker.reported)
-            worker.reported += 1
-
-    @rule(name=workers)
-    def take(self, name: str) -> None:
-        worker = self.workers[name]
-        if worker.taken < len(worker.produced):
-            worker.taken += 1
-            worker.running += 1
-
-    @rule(name=workers)
-    def finish(self, name: str) -> None:
-        self.workers[name].running = max(self.workers[name].running - 1, 0)
-
-    @rule(name=workers)
-    def send_heartbeat(self, name: str) -> None:
-        self.workers[name].beats.append(self.workers[name].beat())
-
-    @rule(name=workers)
-    def receive_heartbeat(self, name: str) -> None:
-        if self.workers[name].beats:
-            self.scheduler.heartbeat(self.workers[name].beats.popleft(), 0.0)
-
-    @invariant()
-    def no_worker_has_more_than_its_slots(self) -> None:
-        for worker in self.workers.values():
-            assert worker.running + len(worker.produced) - worker.taken <= SLOTS
-
-    @invariant()
-    def no_job_is_given_twice(self) -> None:
-        assert len({item.job.id for item in self.assigned}) == len(self.assigned)
-
-    def teardown(self) -> None:
-        for worker in self.workers.values():
-            while worker.reported < len(worker.produced):
-                self.report(worker.name)
-            worker.taken, worker.running = len(worker.produced), 0
-            self.scheduler.heartbeat(worker.beat(), 0.0)
-        assert self.scheduler.free(Kind.GENERATE) == SLOTS * len(self.workers)
+def test_a_last_attempt_goes_to_no_worker_that_has_something_to_do() -> None:
+    made = last_attempt(beat("busy", slots=1, total=2))
+    assert made.next_assignments(9, 0.0) == []
 
 
-TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+def test_a_worker_is_kept_free_for_a_last_attempt_that_has_waited() -> None:
+    made = last_attempt(beat("a", slots=1, total=2), beat("b", slots=0, total=2))
+    made.add([job("first"), job("second"), job("third")], 0.0)
+    assert names(made.next_assignments(9, 0.0)) == ["first"]
+    made.heartbeat(beat("a", slots=1, total=2, position=1), PATIENCE_S)
+    assert made.next_assignments(9, PATIENCE_S) == []
+    made.heartbeat(beat("b", slots=1, total=2), PATIENCE_S)
+    assert names(made.next_assignments(9, PATIENCE_S)) == ["second"]
+
+
+def test_a_worker_whose_last_attempt_was_not_leased_is_open_to_all_again() -> None:
+    made = last_attempt(beat("a", total=2))
+    (last,) = made.next_assignments(9, 0.0)
+    made.release(last)
+    made.add([job("other")], 0.0)
+    assert names(made.next_assignments(9, 0.0)) == ["other"]
