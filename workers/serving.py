@@ -1,0 +1,63 @@
+"""A worker's process from its signals to its exit: opens the servers, works until it is told to stop, closes all.
+
+What the worker can do is given: this file knows no model, and importing it costs no torch.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from functools import partial
+from typing import Final
+
+from runtime.database import Database
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Publisher
+from runtime.monitoring import Metrics, MetricsReporter
+from runtime.settings import Settings
+from workers.consumer import open_partition
+from workers.context import Tools
+from workers.job import Handlers
+from workers.worker import Servers, Worker
+
+#: How long a worker that lost its partition may take to close what it has open.
+ABORT_S: Final = 5.0
+
+OpenTools = Callable[[Settings, Database, Metrics], AbstractContextManager[Tools]]
+
+
+def serve(settings: Settings, handlers: Handlers, open_tools: OpenTools) -> None:
+    """Open everything, work until a signal comes, close everything.
+
+    Raises:
+        HeadraceError: the worker could not begin, or lost its partition.
+    """
+    metrics = Metrics("worker")
+    database = Database(settings.database, "headrace-worker")
+    publisher = Publisher(settings.kafka, "worker")
+    reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)
+    try:
+        with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
+            servers = Servers(thread, publisher, partial(open_partition, settings.kafka), metrics)
+            asyncio.run(_work(settings, servers, tools, handlers))
+    finally:
+        reporter.close()
+        publisher.close()
+        database.close()
+
+
+async def _work(settings: Settings, servers: Servers, tools: Tools, handlers: Handlers) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await Worker(settings, servers, tools, handlers).run(stop)
+    except BaseException:
+        # A thread that waits for a dead server can't be ended, and its worker must not linger:
+        # others may own its jobs by now.
+        abort = threading.Timer(ABORT_S, os._exit, (1,))
+        abort.daemon = True
+        abort.start()
+        raise
