@@ -46,7 +46,12 @@ class Attempt:
     def stopped(self, ctx: JobContext, stop: JobStopped) -> ResultEvent:
         """It was cancelled, or its deadline passed; what its handler has kept is its result."""
         status = Terminal.EXPIRED if isinstance(stop, JobExpired) else Terminal.CANCELLED
-        return self._event(ctx, status, ctx.partial, ErrorInfo(stop.code, str(stop)))
+        event = self._event(ctx, status, ctx.partial, ErrorInfo(stop.code, str(stop)))
+        size_bytes = len(encode(event)) if ctx.partial else 0
+        if size_bytes <= RESULT_BYTES:
+            return event
+        dropped = f"{stop} Nothing is kept: the result would have {size_bytes:,} bytes; the limit is {RESULT_BYTES:,}."
+        return self._event(ctx, status, error=ErrorInfo(stop.code, dropped))
 
     def _event(
         self, ctx: JobContext, status: Terminal, result: Result | None = None, error: ErrorInfo | None = None

@@ -12,7 +12,7 @@ from schemas.errors import PromptTooLong, Unsupported
 from schemas.requests import GenerateRequest
 from schemas.results import Choice, GenerateResult
 from workers.context import JobContext, TextChunk
-from workers.engine import Sampling
+from workers.engine import CutShort, Sampling
 from workers.models import LoadedModel
 from workers.tally import Tally
 
@@ -30,7 +30,8 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         PromptTooLong: a prompt and its output do not fit the model's window (final).
         Unsupported: the model's tokenizer or architecture can't do it (final).
         OutOfMemory: the batch that it shared did not fit the device (retryable).
-        JobStopped, LeaseLost: seen at a decode step.
+        JobStopped, LeaseLost: seen at a decode step; a cancel that keeps what there is leaves it in
+            ``ctx.partial``, answers that were not begun without text.
     """
     async with ctx.models.borrow(ctx.job.tenant, request.model, request.adapter, ctx.meter) as model:
         ctx.meter.base, ctx.meter.adapter = model.ref.base, model.ref.adapter
@@ -41,7 +42,11 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         choices = await gather(
             [answers.answer(at, ids, index) for at, ids in enumerate(prompts) for index in range(request.n)]
         )
-    return GenerateResult(choices=tuple(choices))
+    result = GenerateResult(choices=tuple(choices))
+    if answers.cut:
+        ctx.partial = result
+        raise answers.cut
+    return result
 
 
 def encode_prompts(model: LoadedModel, request: GenerateRequest) -> list[list[int]]:
@@ -88,6 +93,8 @@ class _Answers:
 
     def __init__(self, request: GenerateRequest, ctx: JobContext, model: LoadedModel, tally: Tally) -> None:
         self._request, self._ctx, self._model, self._tally = request, ctx, model, tally
+        #: Why answers end before their end, but with the text that they have.
+        self.cut: CutShort | None = None
 
     async def answer(self, prompt: int, prompt_ids: list[int], index: int) -> Choice:
         """One answer to one prompt."""
@@ -101,14 +108,18 @@ class _Answers:
             choice=index,
             stop=request.stop,
         )
-        completion = await ctx.engine.submit(
+        decoding = ctx.engine.submit(
             self._model, prompt_ids, sampling, check=ctx.check, on_text=stream.push if stream else None
         )
+        try:
+            completion = await decoding
+            self._tally.add()
+        except CutShort as cut:
+            self.cut, completion = cut, cut.completion
         if stream:
             stream.flush()
         ctx.meter.completion_tokens += len(completion.token_ids)
         ctx.meter.device_s += completion.device_s
-        self._tally.add()
         return Choice(prompt, index, completion.text, len(completion.token_ids), completion.finish_reason)
 
 

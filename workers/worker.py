@@ -6,14 +6,14 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics
 from runtime.settings import CODE_VERSION, Settings
 from schemas.errors import ServerUnreachable
-from schemas.events import Heartbeat, Slots
+from schemas.events import Heartbeat, Slots, StopEvent, WorkEvent
 from workers.announcer import KafkaAnnouncer
 from workers.checkpoints import CheckpointStore
 from workers.consumer import Taken, WorkReader
@@ -114,8 +114,14 @@ class Worker:
             await self._desk.clear()
 
     def _take(self, taken: Taken) -> None:
-        for work in taken.work:
-            self._desk.take(work)
+        for event in taken.work:
+            match event:
+                case WorkEvent():
+                    self._desk.take(event)
+                case StopEvent():
+                    self._leases.stop(event.lease, event.control)
+                case unknown:
+                    assert_never(unknown)
         self._position = taken.position
 
     async def _ready(self) -> None:
@@ -158,10 +164,10 @@ class Worker:
             partition=self.partition,
             position=self._position,
             free=Slots() if self._draining else self._desk.free(),
+            slots=self._desk.slots,
             models=self._tools.models.held(),
             device=str(self._tools.models.device),
             version=CODE_VERSION,
             draining=self._draining,
             leaving=self._leaving,
         )
-            slots=self._desk.slots,

@@ -71,12 +71,15 @@ class Lane:
         stopped = _stopped(self.waiting)
         if stopped:
             self.waiting = deque(row for row in self.waiting if row not in stopped)
-            self._ended |= stopped
+            self._ended |= {row: _parting(row, reason) for row, reason in stopped.items()}
 
     def _leave_stopped(self) -> None:
         stopped = _stopped([*self.rows, *self.joining])
         if stopped:
-            self._ended |= stopped
+            for row in self.rows:
+                if row in stopped:
+                    row.device_s += self._clock_s
+            self._ended |= {row: _parting(row, reason) for row, reason in stopped.items()}
             self.joining = [row for row in self.joining if row not in stopped]
             self._leave([index for index, row in enumerate(self.rows) if row in stopped])
 
@@ -182,6 +185,13 @@ def _stopped(rows: Iterable[Row]) -> dict[Row, BaseException]:
         if reason is not None:
             stopped[row] = reason
     return stopped
+
+
+def _parting(row: Row, reason: BaseException) -> BaseException:
+    try:
+        return row.leave(reason)
+    except Exception as error:  # whoever listens to this row's text failed
+        return error
 
 
 def _alike(rows: list[Row]) -> list[Row]:

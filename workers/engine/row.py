@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+from schemas.errors import JobCancelled
 from workers.engine.sampling import Sampling
 from workers.engine.transcript import Transcript
 from workers.models import LoadedModel
@@ -23,6 +24,14 @@ class Completion:
     prompt_tokens: int
     finish_reason: Literal["stop", "length"]
     device_s: float
+
+
+class CutShort(JobCancelled):
+    """The job was cancelled, and its client keeps what there is: ``completion`` is the answer by then."""
+
+    def __init__(self, reason: JobCancelled, completion: Completion) -> None:
+        self.completion = completion
+        super().__init__(str(reason), keep_partial=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +89,12 @@ class Row:
             text = self.transcript.text
             reason = "stop" if self.transcript.stopped else reason
         return Completion(text, tuple(self.token_ids), len(self.prompt_ids), reason, self.device_s)
+
+    def leave(self, reason: BaseException) -> BaseException:
+        """What is raised in whoever waits for this row, which stops by ``reason`` before its end."""
+        if isinstance(reason, JobCancelled) and reason.keep_partial:
+            return CutShort(reason, self.complete("length"))
+        return reason
 
     def _emit(self, piece: str) -> None:
         if piece and self.on_text is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.errors import JobCancelled
 from tests.unit.workers.tiny_loaded import ARCHITECTURES, EOS, alone, tiny_loaded
 from workers.engine.lane import Lane
-from workers.engine.row import Completion, Row
+from workers.engine.row import Completion, CutShort, Row
 from workers.engine.sampling import Sampling
 from workers.models import LoadedModel
 
@@ -131,6 +131,64 @@ def test_a_stopped_job_leaves_at_the_next_step_and_the_others_go_on(row: Callabl
     assert isinstance(outcomes[stopped], JobCancelled)
     assert len(stopped.token_ids) == 5  # one of the prefill, and one a step
     assert tokens_of(outcomes[other]) == answer_alone(model, other.prompt_ids, 20)
+
+
+def test_a_cancelled_row_gives_its_room_in_the_batch_and_the_cache_back_at_the_next_step(
+    row: Callable[..., Row],
+) -> None:
+    model, lane = tiny_loaded(), Lane(tiny_loaded())
+    wishes: list[JobCancelled] = []
+
+    def check() -> None:
+        if wishes:
+            raise wishes[0]
+
+    cancelled, other = row(model, prompt_of(30, 1), Sampling(50), check), row(model, prompt_of(6, 2), Sampling(50))
+    lane.joining += [cancelled, other]
+    with torch.inference_mode():
+        lane.step()
+        before, tokens = lane.reserved(), len(cancelled.token_ids)
+        wishes.append(JobCancelled("by its owner"))
+        lane.step()
+    assert list(lane.take_ended()) == [(cancelled, wishes[0])]
+    assert len(cancelled.token_ids) == tokens
+    assert lane.rows == [other]
+    assert lane.reserved() == other.longest < before
+    assert {layer.rows for layer in lane._cache.layers} == {1}
+    assert lane._cache.width == other.cached
+
+
+@pytest.mark.parametrize("stop", [(), ("never",)], ids=["unwatched", "watched"])
+def test_a_cancel_that_keeps_what_there_is_gets_the_text_so_far(stop: tuple[str, ...], row: Callable[..., Row]) -> None:
+    model = tiny_loaded()
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(1)
+        if len(looks) == 8:
+            raise JobCancelled("enough", keep_partial=True)
+
+    cut = row(model, prompt_of(30, 1), Sampling(50, stop=stop), check)
+    other = row(model, prompt_of(6, 2), Sampling(20))
+    outcome = run(Lane(model), [(0, cut), (0, other)])[cut]
+    assert isinstance(outcome, CutShort)
+    assert list(outcome.completion.token_ids) == answer_alone(model, cut.prompt_ids, 50)[:8]
+    assert outcome.completion.text == model.decode(outcome.completion.token_ids)
+    assert outcome.completion.device_s > 0
+
+
+def test_a_row_that_waits_has_no_text_to_keep(row: Callable[..., Row]) -> None:
+    lane = Lane(tiny_loaded())
+
+    def check() -> None:
+        raise JobCancelled("enough", keep_partial=True)
+
+    waiting = row(tiny_loaded(), prompt_of(30, 1), Sampling(50, stop=("never",)), check)
+    lane.waiting.append(waiting)
+    lane.sweep()
+    [(_, outcome)] = lane.take_ended()
+    assert isinstance(outcome, CutShort)
+    assert (outcome.completion.text, outcome.completion.token_ids) == ("", ())
 
 
 def test_rows_of_one_job_are_checked_once_a_step(row: Callable[..., Row]) -> None:

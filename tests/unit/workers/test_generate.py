@@ -9,6 +9,7 @@ import pytest
 from schemas.errors import JobCancelled, ModelNotFound, PromptTooLong
 from schemas.events import CountProgress, ProgressEvent, State, TextProgress
 from schemas.requests import GenerateRequest, Message
+from schemas.results import GenerateResult
 from tests.tiny_models import WINDOW_TOKENS, save_tiny_model
 from tests.unit.workers.handling import Bench, open_bench
 from workers.context import JobContext
@@ -110,3 +111,30 @@ def test_a_cancelled_request_stops_all_its_rows(bench: Bench) -> None:
     finished = [event for event in bench.announced.events if isinstance(event, CountProgress)]
     assert not finished or finished[-1].done < finished[-1].total
     bench.run(generate, GenerateRequest(model="tiny", prompt="next", max_tokens=2))
+
+
+def test_a_cancel_that_keeps_what_there_is_leaves_the_text_so_far(bench: Bench) -> None:
+    request = GenerateRequest(model="tiny", prompts=PROMPTS[:2], n=2, max_tokens=100, stream=True, seed=3)
+    contexts: list[JobContext] = []
+
+    def cancel_at_the_first_text(ctx: JobContext) -> None:
+        def listen(_: ProgressEvent) -> None:
+            bench.announced.listen = lambda _: None
+            Thread(target=ctx.stop, args=(JobCancelled("by its owner", keep_partial=True),)).start()
+
+        contexts.append(ctx)
+        bench.announced.listen = listen
+
+    with pytest.raises(JobCancelled, match="by its owner"):
+        bench.run(generate, request, cancel_at_the_first_text)
+    [ctx] = contexts
+    assert isinstance(ctx.partial, GenerateResult)
+    streamed = {(prompt, index): "" for prompt in range(2) for index in range(2)}
+    for event in bench.announced.events:
+        if isinstance(event, TextProgress):
+            streamed[event.prompt, event.index] += event.text
+    assert {(choice.prompt, choice.index): choice.text for choice in ctx.partial.choices} == streamed
+    assert ctx.meter.completion_tokens == sum(choice.tokens for choice in ctx.partial.choices)
+    whole, _ = bench.run(generate, request)
+    assert all(full.text.startswith(part.text) for full, part in zip(whole.choices, ctx.partial.choices, strict=True))
+    assert any(full.text != part.text for full, part in zip(whole.choices, ctx.partial.choices, strict=True))

@@ -23,6 +23,7 @@ from schemas.results import (
 )
 from schemas.topics import Kind
 from tests.unit.workers.fakes import context, job, work
+from workers.attempt import RESULT_BYTES
 from workers.context import JobContext
 from workers.job import Handlers, run_job
 
@@ -194,3 +195,19 @@ def test_a_job_waits_for_its_slot_and_gives_it_back_before_its_end_is_stored() -
     handlers = Handlers(handler, finetune, evaluate)
     asyncio.run(run_job(work(job()), context(job()), handlers, slot, Watching()))
     assert seen == [True, False]
+
+
+@pytest.mark.parametrize(("text", "kept"), [("so far", True), ("x" * RESULT_BYTES, False)])
+def test_what_a_cancelled_job_has_kept_is_its_result_unless_that_is_too_large(text: str, kept: bool) -> None:
+    partial = GenerateResult(choices=(Choice(0, 0, text, 1, "length"),))
+
+    async def handler(_: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        ctx.partial = partial
+        raise JobCancelled("asked", keep_partial=True)
+
+    event = run(job(), Handlers(handler, finetune, evaluate))
+    assert event is not None
+    assert event.status is Terminal.CANCELLED
+    assert event.result == (partial if kept else None)
+    assert event.error is not None
+    assert ("Nothing is kept" in event.error.message) is not kept
