@@ -26,6 +26,7 @@ from schemas import topics
 from schemas.errors import HeadraceError
 from streams.app import Dispatcher, bind, create_app
 from streams.chunks import Chunk
+from streams.control import Control
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.intake import Intake
@@ -73,9 +74,16 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         # A worker sends one soon after it has stored results.
         relay.wake()
 
+    def left(jobs: Sequence[tuple[str, str]]) -> None:
+        dispatch.forget(jobs)
+        # Most of them have ended.
+        relay.wake()
+
+    control = Control(thread(), publisher, instruments, left)
     app = create_app(settings.kafka)
     for kind, topic in topics.REQUESTS.items():
         bind(app, topic, partial(intake.admit, kind))
+    bind(app, topics.CONTROL, control.apply)
     bind(app, topics.WORKERS, heartbeats)
     bind(app, topics.METRICS, bridge.events)
     follow_partitions(app, dispatch, relay, bridge)
@@ -88,6 +96,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s / 3),
             relay.run(),
+            control.run(),
         ],
     )
 

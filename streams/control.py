@@ -6,7 +6,7 @@ and whoever has to hear of it is told.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -35,7 +35,7 @@ SWEEP_S: Final = 1.0
 BATCH_JOBS: Final = 500
 
 #: Told which jobs, as (tenant, id), wait for a worker no more.
-OnLeft = Callable[[Iterable[tuple[str, str]]], None]
+OnLeft = Callable[[Sequence[tuple[str, str]]], None]
 
 
 class Control:
@@ -90,7 +90,9 @@ class Control:
         return Wish(_storable(event), traceparent_of(record), source)
 
     def _tell(self, consequences: Sequence[Consequence]) -> None:
-        self._on_left((item.tenant, item.job_id) for item in consequences if item.left_queue)
+        left = [(item.tenant, item.job_id) for item in consequences if item.left_queue]
+        if left:
+            self._on_left(left)
         for item in consequences:
             self._instruments.wishes.labels(item.action, item.fate).inc()
             log.info("%s of job %s/%s: %s", item.action, item.tenant, item.job_id, item.reason or item.fate)

@@ -13,7 +13,7 @@ from runtime.database.outcomes import Settlement
 from runtime.kafka import Publisher, assigned_consumer
 from schemas import topics
 from schemas.codec import decode, new_traceparent
-from schemas.events import Heartbeat, Slots, WorkEvent
+from schemas.events import STOP_TYPE, Heartbeat, Slots, StopEvent, WorkEvent
 from schemas.requests import GenerateRequest
 from schemas.results import Choice, GenerateResult, ResultEvent, Terminal
 from schemas.topics import Kind
@@ -29,6 +29,8 @@ class StubWorker:
     def __init__(self, kafka: str, database: Database, publisher: Publisher, name: str, *models: str) -> None:
         self.name = name
         self.events: list[WorkEvent] = []
+        #: What clients want of its jobs; it does not obey.
+        self.stops: list[StopEvent] = []
         #: The most jobs that it had and had not answered.
         self.most_at_once = 0
         self.answers = threading.Event()
@@ -60,6 +62,9 @@ class StubWorker:
         while not self._stopped.is_set():
             for message in self._consumer.consume(SLOTS, 0.1):
                 self._position = (message.offset() or 0) + 1
+                if ("ce_type", STOP_TYPE.encode()) in (message.headers() or []):
+                    self.stops.append(decode(StopEvent, message.value() or b""))
+                    continue
                 event: WorkEvent = decode(WorkEvent, message.value() or b"")
                 if event.lease.worker_id == self.name:
                     self._held.append(event)
