@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from faust.types import TP
 
+from runtime import garbage
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -32,9 +33,12 @@ from streams.instruments import Instruments
 from streams.intake import Intake
 from streams.logs import configure
 from streams.metrics import Bridge, MetricsPage
+from streams.quotas import Quotas
 from streams.reaper import Reaper
+from streams.reconciler import Reconciler
 from streams.relay import NAME as RELAY
 from streams.relay import Relay
+from streams.request_log import KafkaRequestLog
 
 log = logging.getLogger("streams")
 
@@ -60,7 +64,10 @@ async def run(settings: Settings, stack: ExitStack) -> int:
 
     # Threads of their own: neither a slow admission nor the reaper keeps a lease waiting.
     dispatch = Dispatch(thread(), publisher, instruments, settings.lease_s)
-    intake = Intake(thread(), publisher, instruments, dispatch.add)
+    quotas = Quotas(thread(), settings.queue_jobs, settings.tenant_jobs, instruments)
+    intake = Intake(thread(), publisher, instruments, quotas, dispatch.add)
+    requests = stack.enter_context(closing(KafkaRequestLog(settings.kafka)))
+    reconciler = Reconciler(thread(), requests, intake.admit, instruments)
     keeper = thread()
     bridge = Bridge(instruments)
     page = stack.enter_context(closing(MetricsPage(bridge, settings.metrics_host, settings.metrics_port)))
@@ -86,7 +93,8 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     bind(app, topics.CONTROL, control.apply)
     bind(app, topics.WORKERS, heartbeats)
     bind(app, topics.METRICS, bridge.events)
-    follow_partitions(app, dispatch, relay, bridge)
+    follow_partitions(app, dispatch, (relay, reconciler), bridge)
+    garbage.settle()
     log.info("Metrics are at http://%s:%d/metrics.", settings.metrics_host, page.port)
     return await serve(
         app,
@@ -96,6 +104,8 @@ async def run(settings: Settings, stack: ExitStack) -> int:
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s / 3),
             relay.run(),
+            reconciler.run(),
+            quotas.run(),
             control.run(),
         ],
     )
@@ -107,12 +117,15 @@ def check_topics(bootstrap: str) -> None:
         raise TopicsMissing([topic.name for topic in missing])
 
 
-def follow_partitions(app: Dispatcher, dispatch: Dispatch, relay: Relay, bridge: Bridge) -> None:
-    """Dispatch, relay results and serve metrics while the partition of each is this process' own."""
+def follow_partitions(
+    app: Dispatcher, dispatch: Dispatch, followers: Sequence[Relay | Reconciler], bridge: Bridge
+) -> None:
+    """Dispatch, with what goes with it, and serve metrics while the partition of each is this process' own."""
 
     async def revoked(*_given: Any, **_options: Any) -> None:
         dispatch.pause()
-        relay.assign(owner=False)
+        for follower in followers:
+            follower.assign(owner=False)
 
     async def assigned(*given: Any, **_options: Any) -> None:
         partitions: set[TP] = given[1]
@@ -120,7 +133,8 @@ def follow_partitions(app: Dispatcher, dispatch: Dispatch, relay: Relay, bridge:
         log.info("I read %d partitions%s.", len(partitions), " and dispatch" if dispatches else "")
         if METRICS not in partitions:
             bridge.clear()
-        relay.assign(owner=dispatches)
+        for follower in followers:
+            follower.assign(owner=dispatches)
         dispatch.assign((await app.consumer.highwaters(HEARTBEATS))[HEARTBEATS] if dispatches else None)
 
     app.on_partitions_revoked.connect(revoked)
