@@ -134,6 +134,7 @@ class JobContext:
         self._sequence = itertools.count(first)
         self._state = State.SCHEDULED
         self._stop: Stop | None = None
+        self._stopping = threading.Lock()
         # Held while an event is handed to Kafka's buffer, so that events lie there in their order.
         self._lock = threading.Lock()
 
@@ -158,7 +159,7 @@ class JobContext:
 
         An end outweighs a suspension, for it needs nobody to go on; a lost lease outweighs both.
         """
-        with self._lock:
+        with self._stopping:
             if self._stop is None or _weight(reason) > _weight(self._stop):
                 self._stop = reason
 

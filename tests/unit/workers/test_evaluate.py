@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from schemas.errors import DatasetInvalid, DatasetUnreachable, JobCancelled, ModelNotFound, Unsupported
+from schemas.errors import DatasetInvalid, DatasetUnreachable, JobCancelled, JobReturned, ModelNotFound, Unsupported
 from schemas.events import CountProgress
 from schemas.requests import Dataset, EvaluateRequest, Gate, GenerateRequest, Message, Metric, Record
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -170,6 +170,50 @@ def test_a_missing_baseline_is_named(bench: Bench) -> None:
 def test_a_task_is_refused_by_its_name(bench: Bench) -> None:
     with pytest.raises(Unsupported, match="hellaswag"):
         bench.run(evaluate, EvaluateRequest(model="tiny", task="hellaswag"))
+
+
+def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same_result(bench: Bench) -> None:
+    save_tiny_model(bench.models_dir / "other", "gpt2")
+    lines = [json.dumps({"prompt": f"question {number}", "completion": f"{number}"}) for number in range(600)]
+    (bench.data_dir / "many.jsonl").write_text("\n".join(lines))
+    request = EvaluateRequest(
+        model="tiny", baseline="other", dataset=Dataset(uri="many.jsonl"), metrics=EVERY_METRIC, max_tokens=2
+    )
+    expected, whole = bench.run(evaluate, request)
+
+    used: list[JobContext] = []
+
+    def suspend_in_the_second_chunk(ctx: JobContext) -> None:
+        used.append(ctx)
+        stop = JobReturned("the worker leaves")
+        bench.announced.listen = lambda event: (
+            ctx.stop(stop) if isinstance(event, CountProgress) and event.done > 1_024 else None
+        )
+
+    bench.announced.events.clear()
+    with pytest.raises(JobReturned):
+        bench.run(evaluate, request, suspend_in_the_second_chunk)
+    bench.announced.listen = lambda _: None
+    assert bench.checkpoints.positions == [512]
+    result, ctx = bench.run(evaluate, request)
+
+    assert result == expected
+    assert ctx.meter.prompt_tokens == whole.meter.prompt_tokens
+    assert ctx.meter.completion_tokens == whole.meter.completion_tokens
+    assert ctx.meter.device_s > used[0].meter.device_s * 0.5
+    counts = [event.done for event in bench.announced.events if isinstance(event, CountProgress)]
+    assert counts[-1] == 1_200
+
+
+def test_a_checkpoint_of_a_dataset_that_was_changed_is_not_used(bench: Bench) -> None:
+    bench.checkpoints.every_s = 0.0
+    request = EvaluateRequest(model="tiny", dataset=Dataset(uri="data.jsonl"), max_tokens=1)
+    (bench.data_dir / "data.jsonl").write_text(json.dumps({"prompt": "q", "completion": "a"}))
+    bench.run(evaluate, request)
+    assert bench.checkpoints.positions == [1]
+    (bench.data_dir / "data.jsonl").write_text(json.dumps({"prompt": "q", "completion": "b"}))
+    result, _ = bench.run(evaluate, request)
+    assert outputs_of(result.outputs_uri)[0]["expected"] == "b"
 
 
 def test_a_cancelled_evaluation_stops(bench: Bench) -> None:

@@ -1,12 +1,12 @@
 """The fine-tune handler, from a request to a published model, and every way in which it fails."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 import msgspec
 import pytest
@@ -23,11 +23,14 @@ from schemas.errors import (
     DatasetUnreachable,
     JobCancelled,
     JobError,
+    JobPaused,
+    JobReturned,
+    JobSuspended,
     ModelNotFound,
     TrainingDiverged,
     Unsupported,
 )
-from schemas.events import ProgressEvent, State, TrainProgress
+from schemas.events import LogProgress, ProgressEvent, State, TrainProgress
 from schemas.limits import MODEL_CHARS
 from schemas.requests import Dataset, FineTuneRequest, Hyperparameters, Job, Method, Record
 from schemas.results import FineTuneResult
@@ -54,10 +57,12 @@ class Announcements:
 
     events: list[ProgressEvent] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
+    listen: Callable[[ProgressEvent], None] = lambda _: None
 
     def progress(self, job: Job, event: ProgressEvent) -> None:
         assert event.job_id == job.id
         self.events.append(event)
+        self.listen(event)
 
     def status(self, job: Job, state: State) -> None:
         assert job.tenant == "anna"
@@ -216,6 +221,69 @@ def test_a_cancelled_fine_tune_publishes_nothing(workshop: Workshop) -> None:
         asyncio.run(finetune(REQUEST, ctx))
 
     assert not (workshop.directory / "store").exists()
+
+
+@pytest.mark.parametrize("method", [Method(rank=4), Method("full")], ids=["lora", "full"])
+@pytest.mark.parametrize("reason", [JobReturned("the worker leaves"), JobPaused("by the client")], ids=str)
+def test_a_suspended_fine_tune_goes_on_where_it_stood_and_comes_to_the_same_model(
+    workshop: Workshop, method: Method, reason: JobSuspended
+) -> None:
+    request = structs.replace(REQUEST, method=method, validation=Dataset(records=SUMS[:5]))
+    expected, whole = workshop.run(request)
+
+    ctx = workshop.context(request)
+    workshop.announced.listen = lambda event: ctx.stop(reason) if isinstance(event, TrainProgress) else None
+    with pytest.raises(type(reason)):
+        asyncio.run(finetune(request, ctx))
+    workshop.announced.listen = lambda _: None
+    assert workshop.checkpoints.positions == [1]
+    used_s = ctx.meter.device_s
+    result, meter = workshop.run(request)
+
+    assert (result.model, result.artifact_sha256) == (expected.model, expected.artifact_sha256)
+    assert (result.train_loss, result.validation_loss) == (expected.train_loss, expected.validation_loss)
+    assert (result.steps, meter.train_tokens) == (5, whole.train_tokens)
+    assert meter.device_s > used_s > 0
+    assert any("Goes on after step 1" in event.message for event in workshop.announced.events if is_line(event))
+
+
+def test_a_fine_tune_leaves_a_checkpoint_now_and_then(workshop: Workshop) -> None:
+    workshop.checkpoints.every_s = 1e-9
+    workshop.run(REQUEST)
+
+    assert workshop.checkpoints.positions == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_of_a_dataset_that_was_changed_is_not_used(workshop: Workshop) -> None:
+    workshop.checkpoints.every_s = 1e-9
+    workshop.run(REQUEST)
+    lines = (workshop.directory / "sums.jsonl").read_bytes().splitlines(keepends=True)
+    (workshop.directory / "sums.jsonl").write_bytes(b"".join(reversed(lines)))
+    del workshop.checkpoints.positions[-1]
+    resumed, meter = workshop.run(REQUEST)
+
+    workshop.checkpoints.positions.clear()
+    straight, whole = workshop.run(REQUEST)
+    assert resumed.artifact_sha256 == straight.artifact_sha256
+    assert meter.train_tokens == whole.train_tokens
+
+
+def test_a_cancelled_fine_tune_publishes_what_it_has_where_the_client_wants_that(workshop: Workshop) -> None:
+    ctx = workshop.context(REQUEST)
+    stop = JobCancelled("by the client", keep_partial=True)
+    workshop.announced.listen = lambda event: ctx.stop(stop) if isinstance(event, TrainProgress) else None
+
+    with pytest.raises(JobCancelled):
+        asyncio.run(finetune(REQUEST, ctx))
+
+    assert isinstance(ctx.partial, FineTuneResult)
+    assert (ctx.partial.steps, ctx.partial.base) == (1, "llama")
+    assert (workshop.directory / "store" / ctx.partial.artifact_sha256).is_dir()
+    assert workshop.checkpoints.positions == []
+
+
+def is_line(event: ProgressEvent) -> TypeGuard[LogProgress]:
+    return isinstance(event, LogProgress)
 
 
 def job_of(request: FineTuneRequest, job_id: str) -> Job:
