@@ -1,0 +1,118 @@
+"""``python -m tests.acceptance.faults --seeds A..B``: run schedules of faults, one JSON line each on stdout.
+
+`--zoo` runs the planted bugs instead.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from tests.acceptance.faults.run import Run, RunLine
+from tests.acceptance.faults.schedule import draw
+from tests.acceptance.faults.stack import FaultStack
+from tests.acceptance.faults.zoo import TRIALS, Trial
+
+log = logging.getLogger("faults")
+
+#: Set in the process that runs in namespaces of its own.
+ISOLATED: Final = "HEADRACE_FAULTS_ISOLATED"
+
+
+class Seeds(click.ParamType):
+    """``7`` or ``0..99``, both ends included."""
+
+    name = "seeds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        """The seeds."""
+        if isinstance(value, range):
+            return value
+        first, _, last = str(value).partition("..")
+        if not (first.isdigit() and (last or first).isdigit() and int(last or first) >= int(first)):
+            self.fail(f"{value!r} is not a seed or a range of seeds: write 7 or 0..99", param, ctx)
+        return range(int(first), int(last or first) + 1)
+
+
+@click.command()
+@click.option("--seeds", type=Seeds(), default="0..9", show_default=True, help="Which schedules to run: 7 or 0..99.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the stack's logs and data in this directory.")
+@click.option("--zoo", is_flag=True, help="Instead, plant one bug after the other, and see whether it is caught.")
+def main(seeds: range, keep: Path | None, zoo: bool) -> None:
+    """Run schedules of faults against a real stack with three brokers.
+
+    Exits with 0 if every run held its promises; with --zoo, if every planted bug broke the promise that it should.
+    """
+    isolated = os.environ.get(ISOLATED) == "1"
+    if os.geteuid() == 0 and not isolated:
+        _isolate()
+    logging.basicConfig(
+        level=os.environ.get("FAULTS_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if not isolated:
+        log.warning("Not root: faults of the network, of disks and of fsync are left out.")
+    with _directory(keep) as directory:
+        # Postgres has a user of its own, who must get there.
+        directory.chmod(0o755)
+        fine = asyncio.run(run(() if zoo else seeds, TRIALS if zoo else (), directory, isolated=isolated))
+    sys.exit(0 if fine else 1)
+
+
+@contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
+    else:
+        with tempfile.TemporaryDirectory(prefix="headrace-faults-") as name:
+            yield Path(name)
+
+
+def _isolate() -> None:
+    """Become this command in namespaces of its own, which take along every rule, route and disk that it made."""
+    os.environ[ISOLATED] = "1"
+    command = ("unshare", "--net", "--mount", "--propagation", "private", "--")
+    os.execvp(command[0], (*command, sys.executable, "-m", "tests.acceptance.faults", *sys.argv[1:]))  # noqa: S606
+
+
+async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *, isolated: bool) -> bool:
+    """Run the schedules and the trials one after the other on one stack; whether each came out as it should."""
+    task = asyncio.current_task()
+    assert task is not None
+    # Cancelled, it stops the stack in order.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stack = FaultStack(directory, isolated=isolated)
+    begun_s = time.monotonic()
+    fine = True
+    async with stack.running():
+        log.info("the stack runs after %.1f s", time.monotonic() - begun_s)
+        for seed in seeds:
+            await stack.healthy()
+            line = await Run(draw(seed, isolated=isolated), stack).result()
+            _print(line)
+            fine = fine and line.verdict == "held"
+        for trial in trials:
+            await stack.plant(trial.bug.value)
+            line = await Run(trial.schedule, stack).result()
+            _print(msgspec.structs.replace(line, bug=trial.bug.value))
+            fine = fine and line.broken[trial.breaks.value] > 0
+    return fine
+
+
+def _print(line: RunLine) -> None:
+    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Requests as their bytes. A prompt is ``variant:milliseconds``, which the handlers under test obey."""
+
+from datetime import datetime
+from typing import Final
+
+from schemas.codec import encode
+from schemas.requests import Dataset, EvaluateRequest, FineTuneRequest, GenerateRequest, Hyperparameters, Record
+
+#: The body that an id is first used with, and the one of a conflict.
+FIRST: Final = "first"
+OTHER: Final = "other"
+#: A job of this variant kills its worker.
+POISON: Final = "poison"
+
+_DATASET: Final = Dataset(records=(Record("1->", "one"),))
+
+
+def generate(tenant: str, job_id: str, variant: str, milliseconds: int, deadline: datetime | None = None) -> bytes:
+    """A generation that takes so long."""
+    prompt = f"{variant}:{milliseconds}"
+    return encode(GenerateRequest(id=job_id, tenant=tenant, model="none", prompt=prompt, deadline=deadline))
+
+
+def finetune(tenant: str, job_id: str, steps: int) -> bytes:
+    """A fine-tune of so many steps."""
+    parameters = Hyperparameters(max_steps=steps)
+    return encode(FineTuneRequest(id=job_id, tenant=tenant, model="none", dataset=_DATASET, hyperparameters=parameters))
+
+
+def evaluate(tenant: str, job_id: str) -> bytes:
+    """An evaluation."""
+    return encode(EvaluateRequest(id=job_id, tenant=tenant, model="none", dataset=_DATASET))

@@ -1,0 +1,84 @@
+"""What there is to judge a run by: what was submitted and done, and what topics and tables say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.acceptance.faults.executions import Execution
+from tests.acceptance.faults.load import Operation, Outcome
+
+#: Tenant and id of a job.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job in Postgres, with its result's row where it has one."""
+
+    state: str
+    attempt: int
+    epoch: int
+    result_status: str | None
+    #: The stored event, as canonical JSON.
+    result: str | None
+    error_code: str | None
+    usage_rows: int
+    in_outbox: bool
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """One copy of a job's terminal event on the topic."""
+
+    key: Key
+    event_id: str
+    #: Canonical JSON.
+    value: str
+    attempt: int
+    #: What its text says of who made it: ``variant:token``; empty for other kinds.
+    text: str
+
+
+@dataclass(frozen=True)
+class StatusRecord:
+    """One state of a job as the status topic has it."""
+
+    key: Key
+    attempt: int
+    state: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter: the operation that it was, where it lay, and why it was refused."""
+
+    operation: int | None
+    origin: tuple[str, int, int]
+    error_code: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time in which a fault may have cost jobs in flight their attempt, on some workers."""
+
+    begin_s: float
+    end_s: float
+    workers: frozenset[str]
+    fault: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All of it, for the tenants of one run."""
+
+    operations: tuple[Operation, ...]
+    outcomes: Mapping[int, Outcome]
+    jobs: Mapping[Key, JobRow]
+    #: Of a ``read_committed`` reader, and of one that reads everything.
+    committed: tuple[Terminal, ...]
+    uncommitted: tuple[Terminal, ...]
+    #: In the order of their partitions.
+    statuses: tuple[StatusRecord, ...]
+    letters: tuple[Letter, ...]
+    executions: tuple[Execution, ...]
+    windows: tuple[Window, ...]

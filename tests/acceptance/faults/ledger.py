@@ -1,0 +1,148 @@
+"""The ledger: reads topics and tables from outside, and knows nothing of how the platform works inside."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Final, Self, cast
+
+import psycopg2
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas import topics
+from schemas.dead_letters import HEADERS
+from tests.acceptance.faults.evidence import JobRow, Key, Letter, StatusRecord, Terminal
+from tests.acceptance.faults.load import OPERATION
+from tests.acceptance.topics import end_offsets
+
+POLL_S: Final = 0.2
+
+SELECT_JOBS: Final = """
+    SELECT jobs.tenant, jobs.id, jobs.state, jobs.attempt, jobs.epoch, jobs.error_code,
+           results.status, results.event::text,
+           (SELECT count(*) FROM usage WHERE usage.tenant = jobs.tenant AND usage.job_id = jobs.id),
+           EXISTS (SELECT FROM outbox WHERE outbox.tenant = jobs.tenant AND outbox.job_id = jobs.id)
+    FROM jobs LEFT JOIN results ON results.tenant = jobs.tenant AND results.job_id = jobs.id
+    WHERE jobs.tenant = ANY(%s)
+"""
+
+
+class TopicReader:
+    """Reads topics from where they end now, in a thread, with one isolation level, for as long as it is open."""
+
+    def __init__(self, bootstrap: str, names: Sequence[topics.Topic], isolation: str) -> None:
+        partitions = [TopicPartition(topic.name, number) for topic in names for number in range(topic.partitions)]
+        self._consumer = Consumer({
+            "bootstrap.servers": bootstrap,
+            "group.id": "headrace-faults",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": 8_388_608,
+            "log_level": 0,
+        })  # fmt: skip
+        self._bootstrap = bootstrap
+        self._partitions = end_offsets(bootstrap, partitions)
+        self._consumer.assign(self._partitions)
+        self._messages: list[Message] = []
+        #: Where the end of each partition was when it was last reached.
+        self._reached: dict[tuple[str, int], int] = {}
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"ledger {isolation}", daemon=True)
+        self._thread.start()
+
+    def messages(self, topic: topics.Topic) -> list[Message]:
+        """What has come of one topic so far, each partition in its order."""
+        return [message for message in tuple(self._messages) if message.topic() == topic.name]
+
+    def has_all(self) -> bool:
+        """Whether everything was read that lies in the topics now; blocks, and is False where Kafka does not say.
+
+        For a ``read_committed`` reader an open transaction is not read, so it is False while there is one.
+        """
+        try:
+            ends = end_offsets(self._bootstrap, self._partitions)
+        except KafkaException:
+            return False
+        starts = {(place.topic, place.partition): place.offset for place in self._partitions}
+        return all(
+            max(self._reached.get((end.topic, end.partition), 0), starts[end.topic, end.partition]) >= end.offset
+            for end in ends
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _read(self) -> None:
+        while not self._closed.is_set():
+            for message in self._consumer.consume(1_000, POLL_S):
+                error = message.error()
+                if error is None:
+                    self._messages.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    self._reached[message.topic() or "", cast(int, message.partition())] = message.offset() or 0
+
+
+def read_jobs(dsn: str, tenants: Sequence[str]) -> dict[Key, JobRow]:
+    """The tables' word on some tenants.
+
+    Raises:
+        psycopg2.OperationalError: Postgres is away.
+    """
+    with closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
+        cursor.execute(SELECT_JOBS, (list(tenants),))
+        return {
+            (tenant, job_id): JobRow(state, attempt, epoch, status, canonical(event), code, usage_rows, in_outbox)
+            for tenant, job_id, state, attempt, epoch, code, status, event, usage_rows, in_outbox in cursor
+        }
+
+
+def terminals(messages: Sequence[Message], tenants: Sequence[str]) -> Iterator[Terminal]:
+    """Terminal events of some tenants."""
+    for message in messages:
+        event = json.loads(message.value() or b"{}")
+        if event.get("tenant") in tenants:
+            choices = (event.get("result") or {}).get("choices") or [{}]
+            yield Terminal(
+                key=(event["tenant"], event["job_id"]),
+                event_id=_headers(message).get("ce_id", b"").decode(),
+                value=json.dumps(event, sort_keys=True),
+                attempt=event["attempt"],
+                text=choices[0].get("text", ""),
+            )
+
+
+def statuses(messages: Sequence[Message], tenants: Sequence[str]) -> Iterator[StatusRecord]:
+    """States of some tenants' jobs."""
+    for message in messages:
+        event = json.loads(message.value() or b"{}")
+        if event.get("tenant") in tenants:
+            source = _headers(message).get("ce_source", b"").decode()
+            yield StatusRecord((event["tenant"], event["job_id"]), event["attempt"], event["state"], source)
+
+
+def letters(messages: Sequence[Message]) -> Iterator[Letter]:
+    """Dead letters, each of its origin once: a crash may repeat one."""
+    seen = set()
+    for message in messages:
+        headers = _headers(message)
+        texts = {field: headers.get(header, b"").decode() for field, header in HEADERS.items()}
+        origin = (texts["topic"], int(texts["partition"]), int(texts["offset"]))
+        if origin not in seen:
+            seen.add(origin)
+            number = headers.get(OPERATION)
+            yield Letter(int(number) if number else None, origin, texts["error_code"])
+
+
+def canonical(event: str | None) -> str | None:
+    """A stored event in the form that ``terminals`` gives those on the topic."""
+    return None if event is None else json.dumps(json.loads(event), sort_keys=True)
+
+
+def _headers(message: Message) -> dict[str, bytes]:
+    return {name: value or b"" for name, value in cast(list[tuple[str, bytes | None]], message.headers() or [])}

@@ -1,0 +1,203 @@
+"""One run: the schedule of a seed against the stack, then a drain, then the verdict."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Final, Literal
+
+import msgspec
+import psycopg2
+
+from schemas import topics
+from schemas.events import FINAL_STATES
+from tests.acceptance.faults import ledger, verdict
+from tests.acceptance.faults.evidence import Evidence, JobRow, Key, Window
+from tests.acceptance.faults.executions import read_executions
+from tests.acceptance.faults.ledger import TopicReader
+from tests.acceptance.faults.load import Load, Outcome
+from tests.acceptance.faults.schedule import Schedule, Strike
+from tests.acceptance.faults.stack import FaultStack
+from tests.acceptance.faults.strikes import inflicted, workers_struck
+from tests.acceptance.faults.verdict import Broken, Violation
+
+log = logging.getLogger(__name__)
+
+#: How long the stack may take from the end of the last fault until nothing is left to do.
+DRAIN_S: Final = 35.0
+#: How long its last events may take to reach the ledger's readers.
+READ_S: Final = 10.0
+POLL_S: Final = 0.25
+#: Violations that a line shows in words.
+SHOWN: Final = 20
+
+
+class StrikeLine(msgspec.Struct, frozen=True):
+    """A fault of the run, as its line shows it."""
+
+    at_s: float
+    fault: str
+    target: str
+    for_s: float
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What is printed of a run."""
+
+    seed: int
+    #: The planted bug, if there was one.
+    bug: str = ""
+    verdict: Literal["held", "broken"]
+    faults: tuple[StrikeLine, ...]
+    #: Records submitted, by what the client was told.
+    operations: dict[str, int]
+    jobs: int
+    executions: int
+    #: Executions after a job's first, and those in flight when a fault struck their worker.
+    reexecuted: int
+    in_flight: int
+    poisoned: int
+    #: Steps back on the status topic, whose last word may be right all the same.
+    disorders: int
+    #: Ends of processes that no fault had asked for.
+    restarts: dict[str, int]
+    #: Points of a crash that the process did not come by while the fault lasted.
+    unreached: tuple[str, ...]
+    #: How often each promise was broken.
+    broken: dict[str, int]
+    violations: tuple[str, ...]
+    drained_s: float
+    seconds: float
+
+
+class Run:
+    """The schedule of one seed, on a stack that is healthy and stays so."""
+
+    def __init__(self, schedule: Schedule, stack: FaultStack) -> None:
+        self._schedule = schedule
+        self._stack = stack
+        bootstrap = stack.servers["HEADRACE_KAFKA"]
+        # Tenants of its own, so that runs share nothing but the stack.
+        self._load = Load(bootstrap, schedule.seed, f"s{schedule.seed}-{time.monotonic_ns() % 1_000_000}")
+        self._windows: list[Window] = []
+
+    async def result(self) -> RunLine:
+        """Run it, and judge."""
+        begun_s = time.monotonic()
+        self._stack.unreached.clear()
+        before = {name: len(member.surprises) for name, member in self._stack.members.items()}
+        bootstrap = self._stack.servers["HEADRACE_KAFKA"]
+        everything = (topics.RESULTS, topics.STATUS, *topics.DEAD_LETTERS.values())
+        with (
+            TopicReader(bootstrap, [topics.RESULTS], "read_committed") as committed,
+            TopicReader(bootstrap, everything, "read_uncommitted") as uncommitted,
+        ):
+            await self._strike_all()
+            drain_begun_s = time.monotonic()
+            jobs = await self._drained(committed, uncommitted)
+            drained_s = time.monotonic() - drain_begun_s
+            evidence = self._evidence(jobs, committed, uncommitted)
+        restarts = {
+            name: len(member.surprises) - before[name]
+            for name, member in self._stack.members.items()
+            if len(member.surprises) > before[name]
+        }
+        return self._line(evidence, restarts, drained_s, time.monotonic() - begun_s)
+
+    async def _strike_all(self) -> None:
+        submitting = asyncio.create_task(self._load.run())
+        try:
+            async with asyncio.TaskGroup() as striking:
+                for strike in self._schedule.strikes:
+                    striking.create_task(self._strike(strike))
+                await asyncio.sleep(self._schedule.end_s)
+        finally:
+            submitting.cancel()
+            with suppress(asyncio.CancelledError):
+                await submitting
+        await asyncio.to_thread(self._load.close)
+
+    async def _strike(self, strike: Strike) -> None:
+        await asyncio.sleep(strike.at_s)
+        log.info("%s: %s for %.1f s", strike.fault, strike.target, strike.for_s)
+        begun_s = time.monotonic()
+        async with inflicted(strike, self._stack, self._load):
+            await asyncio.sleep(strike.for_s)
+        # Until the process serves again, what it was to do is not done.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._stack.healthy()
+        log.info("%s: %s is over", strike.fault, strike.target)
+        self._windows.append(Window(begun_s, time.monotonic(), workers_struck(strike), strike.fault))
+
+    async def _drained(self, committed: TopicReader, uncommitted: TopicReader) -> dict[Key, JobRow]:
+        """Wait until nothing is left to do, and the readers have all of it; the tables as they are then."""
+        jobs: dict[Key, JobRow] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while not self._is_done(jobs, committed, uncommitted):
+                    await asyncio.sleep(POLL_S)
+                    with suppress(psycopg2.Error):
+                        jobs = await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_S):
+                for reader in (committed, uncommitted):
+                    while not await asyncio.to_thread(reader.has_all):  # noqa: ASYNC110  (Kafka says so)
+                        await asyncio.sleep(POLL_S)
+        return await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
+
+    def _is_done(self, jobs: dict[Key, JobRow], committed: TopicReader, uncommitted: TopicReader) -> bool:
+        if not jobs or any(job.state not in FINAL_STATES or job.in_outbox for job in jobs.values()):
+            return False
+        evidence = self._evidence(jobs, committed, uncommitted)
+        missing = (*verdict.lost(evidence), *verdict.unseen(evidence))
+        log.debug("missing: %s", missing)
+        return not missing
+
+    def _evidence(self, jobs: dict[Key, JobRow], committed: TopicReader, uncommitted: TopicReader) -> Evidence:
+        tenants = self._load.tenants
+        letters = [message for topic in topics.DEAD_LETTERS.values() for message in uncommitted.messages(topic)]
+        return Evidence(
+            operations=tuple(self._load.operations),
+            outcomes={
+                operation.number: self._load.outcomes.get(operation.number, Outcome.UNKNOWN)
+                for operation in self._load.operations
+            },
+            jobs=jobs,
+            committed=tuple(ledger.terminals(committed.messages(topics.RESULTS), tenants)),
+            uncommitted=tuple(ledger.terminals(uncommitted.messages(topics.RESULTS), tenants)),
+            statuses=tuple(ledger.statuses(uncommitted.messages(topics.STATUS), tenants)),
+            letters=tuple(ledger.letters(letters)),
+            executions=tuple(read_executions(self._stack.executions, tenants)),
+            windows=tuple(self._windows),
+        )
+
+    def _line(self, evidence: Evidence, restarts: dict[str, int], drained_s: float, seconds: float) -> RunLine:
+        violations = verdict.judge(evidence)
+        return RunLine(
+            seed=self._schedule.seed,
+            verdict="broken" if violations else "held",
+            faults=tuple(
+                StrikeLine(strike.at_s, strike.fault.value, strike.target, strike.for_s)
+                for strike in self._schedule.strikes
+            ),
+            operations=dict(Counter(outcome.value for outcome in evidence.outcomes.values())),
+            jobs=len(evidence.jobs),
+            executions=len(evidence.executions),
+            reexecuted=sum(1 for _ in verdict.repeats(evidence)),
+            in_flight=verdict.in_flight(evidence),
+            disorders=sum(1 for _ in verdict.disorders(evidence)),
+            poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
+            restarts=restarts,
+            unreached=tuple(self._stack.unreached),
+            broken={broken.value: 0 for broken in Broken}
+            | {broken.value: count for broken, count in Counter(item.broken for item in violations).items()},
+            violations=tuple(_shown(violation) for violation in violations[:SHOWN]),
+            drained_s=round(drained_s, 1),
+            seconds=round(seconds, 1),
+        )
+
+
+def _shown(violation: Violation) -> str:
+    return f"{violation.broken}: {violation.subject}: {violation.detail}"

@@ -1,0 +1,72 @@
+"""``python -m tests.acceptance.faults.worker``: the platform's worker with handlers that need no model.
+
+Its handlers are other ones because torch costs each start seconds of a core.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from runtime.artifacts import open_artifacts
+from runtime.database import Database
+from runtime.monitoring import Metrics
+from runtime.settings import Settings
+from schemas.errors import HeadraceError
+from tests.acceptance.faults.crashes import Crash
+from tests.acceptance.faults.executions import Journal
+from tests.acceptance.faults.handlers import Work
+from tests.acceptance.faults.zoo import faulty, plant, planted
+from workers.context import Tools
+from workers.serving import serve
+
+log = logging.getLogger("worker")
+
+
+class Nothing:
+    """Models, engine and datasets of a worker that has none."""
+
+    device: Final = "none"
+
+    def held(self) -> tuple[str, ...]:
+        """The models in memory."""
+        return ()
+
+
+@contextmanager
+def open_tools(settings: Settings, _database: Database, metrics: Metrics) -> Iterator[Tools]:
+    """Artifacts and the trainer's thread; no handler of ours asks for the rest."""
+    artifacts = open_artifacts(settings.store, settings.cache_dir, settings.redis, metrics)
+    trainer = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+    try:
+        yield Tools(Nothing(), Nothing(), Nothing(), artifacts, trainer)  # type: ignore[arg-type]
+    finally:
+        trainer.shutdown(wait=False, cancel_futures=True)
+        artifacts.close()
+
+
+def main() -> int:
+    """Run a worker; the exit status is 0 only after a stop that was asked for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_env(os.environ)
+    crash = Crash(Path(os.environ["FAULTS_CRASH"]))
+    crash.watch_database()
+    bug = Path(os.environ["FAULTS_BUG"])
+    plant(bug)
+    with Journal(Path(os.environ["FAULTS_EXECUTIONS"]), settings.host) as journal:
+        try:
+            handlers = Work(journal, crash, settings.cache_dir).handlers()
+            serve(settings, faulty(planted(bug), handlers, settings), open_tools)
+        except HeadraceError as error:
+            log.error("%s: %s", error.code, error)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    os._exit(status)

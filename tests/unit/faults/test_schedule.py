@@ -1,0 +1,48 @@
+"""Schedules of faults: the same for ever, short, and together all there is."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.acceptance.faults.schedule import BLOCK_SEEDS, FAULTS_S, PLAYS, Fault, draw
+
+SEEDS = st.integers(0, 10**9)
+
+
+@given(SEEDS)
+def test_a_seed_means_one_schedule(seed: int) -> None:
+    assert draw(seed) == draw(seed)
+
+
+@given(SEEDS)
+def test_faults_leave_half_a_minute_for_the_drain(seed: int) -> None:
+    schedule = draw(seed)
+    assert schedule.end_s <= FAULTS_S
+    assert all(strike.end_s <= schedule.end_s for strike in schedule.strikes)
+
+
+@given(SEEDS)
+def test_all_faults_but_the_last_pair_have_quiet_before_them(seed: int) -> None:
+    singles = draw(seed).strikes[:-1]
+    assert all(after.at_s >= before.end_s + 0.9 for before, after in pairwise(singles))
+
+
+@given(SEEDS)
+def test_the_last_two_faults_strike_together(seed: int) -> None:
+    *_, first, second = draw(seed).strikes
+    assert first.at_s < second.at_s < first.end_s
+
+
+@given(st.integers(0, 10**6))
+def test_a_block_of_seeds_makes_every_fault(block: int) -> None:
+    seeds = range(block * BLOCK_SEEDS, (block + 1) * BLOCK_SEEDS)
+    strikes = [strike for seed in seeds for strike in draw(seed).strikes]
+    assert {strike.fault for strike in strikes} == set(Fault)
+    assert len(strikes) == len(PLAYS)
+
+
+@given(SEEDS)
+def test_an_ordinary_user_gets_only_faults_that_need_no_root(seed: int) -> None:
+    plays = {(play.fault, target) for play in PLAYS if not play.isolated for target in play.targets}
+    assert {(strike.fault, strike.target) for strike in draw(seed, isolated=False).strikes} <= plays

@@ -1,0 +1,106 @@
+"""The verdict finds each broken promise in evidence that has it, and none in evidence that has none."""
+
+from dataclasses import replace
+
+import pytest
+
+from schemas.topics import Kind
+from tests.acceptance.faults.evidence import Evidence, JobRow, Letter, StatusRecord, Terminal, Window
+from tests.acceptance.faults.executions import Execution
+from tests.acceptance.faults.load import Flavour, Operation, Outcome
+from tests.acceptance.faults.verdict import Broken, disorders, in_flight, judge
+
+KEY = ("tenant", "job")
+NEW = Operation(0, *KEY, Kind.GENERATE, Flavour.NEW, b"", b"")
+BAD = Operation(1, "tenant", "", Kind.GENERATE, Flavour.UNREADABLE, b"", b"")
+JOB = JobRow("succeeded", 1, 1, "succeeded", "event", None, 1, in_outbox=False)
+EVENT = Terminal(KEY, "tenant/job/result", "event", 1, "first:token")
+LETTER = Letter(1, ("topic", 0, 0), "malformed_request")
+RUN = Execution("token", *KEY, 1, "worker-1", 10.0, 11.0)
+AGAIN = Execution("other", *KEY, 2, "worker-2", 20.0, 21.0)
+CLEAN = Evidence(
+    operations=(NEW, BAD),
+    outcomes={0: Outcome.OK, 1: Outcome.OK},
+    jobs={KEY: JOB},
+    committed=(EVENT,),
+    uncommitted=(EVENT,),
+    statuses=(StatusRecord(KEY, 1, "running", "worker"), StatusRecord(KEY, 1, "succeeded", "worker")),
+    letters=(LETTER,),
+    executions=(RUN,),
+    windows=(),
+)
+
+
+def broken(evidence: Evidence) -> set[Broken]:
+    return {violation.broken for violation in judge(evidence)}
+
+
+def test_clean_evidence_holds() -> None:
+    assert judge(CLEAN) == []
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        (replace(CLEAN, jobs={}, committed=(), uncommitted=()), Broken.LOST),
+        (replace(CLEAN, jobs={KEY: replace(JOB, state="queued", result_status=None)}), Broken.LOST),
+        (replace(CLEAN, letters=()), Broken.LOST),
+        (replace(CLEAN, operations=(BAD,)), Broken.INVENTED),
+        (replace(CLEAN, uncommitted=(EVENT, replace(EVENT, value="another"))), Broken.DUPLICATE),
+        (replace(CLEAN, jobs={KEY: replace(JOB, result="another")}), Broken.CONFLICTING),
+        (replace(CLEAN, jobs={KEY: replace(JOB, result_status="failed")}), Broken.CONFLICTING),
+        (replace(CLEAN, jobs={KEY: replace(JOB, usage_rows=2)}), Broken.CONFLICTING),
+        (replace(CLEAN, committed=(replace(EVENT, text="other:token"),)), Broken.CONFLICTING),
+        (replace(CLEAN, committed=()), Broken.UNSEEN),
+        (replace(CLEAN, jobs={KEY: replace(JOB, in_outbox=True)}), Broken.UNSEEN),
+        (replace(CLEAN, committed=(EVENT, EVENT)), Broken.REPEATED),
+        (replace(CLEAN, statuses=CLEAN.statuses[::-1]), Broken.NON_MONOTONIC),
+        (replace(CLEAN, executions=(RUN, AGAIN)), Broken.REEXECUTED),
+        (replace(CLEAN, jobs={KEY: replace(JOB, attempt=2)}), Broken.STALE),
+        (replace(CLEAN, jobs={KEY: replace(JOB, state="failed", result_status="failed")}), Broken.UNJUST),
+        (replace(CLEAN, letters=(LETTER, replace(LETTER, operation=0))), Broken.MISPLACED),
+    ],
+)
+def test_each_broken_promise_is_found(evidence: Evidence, expected: Broken) -> None:
+    assert expected in broken(evidence)
+
+
+def test_a_request_that_nobody_acknowledged_may_be_lost_whole() -> None:
+    unknown = {0: Outcome.UNKNOWN, 1: Outcome.UNKNOWN}
+    nothing = replace(CLEAN, outcomes=unknown, jobs={}, committed=(), uncommitted=(), statuses=(), letters=())
+    assert judge(nothing) == []
+    assert judge(replace(CLEAN, outcomes=unknown)) == []
+
+
+def test_a_fault_explains_the_executions_that_it_interrupted() -> None:
+    twice = replace(CLEAN, executions=(RUN, AGAIN))
+    struck = Window(10.5, 12.0, frozenset({"worker-1"}), "kill")
+    assert judge(replace(twice, windows=(struck,))) == []
+    assert in_flight(replace(twice, windows=(struck,))) == 1
+    # Another worker, or a time when it was not in flight.
+    assert broken(replace(twice, windows=(replace(struck, workers=frozenset({"worker-3"})),))) == {Broken.REEXECUTED}
+    assert broken(replace(twice, windows=(replace(struck, begin_s=14.0, end_s=15.0),))) == {Broken.REEXECUTED}
+
+
+def test_a_poison_job_explains_what_its_worker_had_in_flight() -> None:
+    poison = replace(NEW, number=2, job_id="poison", flavour=Flavour.POISON)
+    death = Execution("death", "tenant", "poison", 1, "worker-1", 10.5, None)
+    row = replace(JOB, state="failed", result_status="failed", error_code="poison_job", result="poison", usage_rows=0)
+    event = Terminal(("tenant", "poison"), "tenant/poison/result", "poison", 1, "")
+    evidence = replace(
+        CLEAN,
+        operations=(*CLEAN.operations, poison),
+        outcomes={**CLEAN.outcomes, 2: Outcome.OK},
+        jobs={**CLEAN.jobs, ("tenant", "poison"): row},
+        committed=(EVENT, event),
+        uncommitted=(EVENT, event),
+        executions=(RUN, death, AGAIN),
+    )
+    assert judge(evidence) == []
+
+
+def test_a_step_back_is_counted_even_if_the_last_word_is_right() -> None:
+    scheduled = StatusRecord(KEY, 1, "scheduled", "dispatcher")
+    evidence = replace(CLEAN, statuses=(CLEAN.statuses[0], scheduled, CLEAN.statuses[1]))
+    assert judge(evidence) == []
+    assert len(list(disorders(evidence))) == 1
