@@ -7,13 +7,14 @@ SHELL := bash
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
 WORKERS := 2
+SEEDS := 0..9
 SEEDS := 2000
 PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
 CODE := schemas producers streams workers runtime deploy scripts examples tests
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-.PHONY: help setup demo up down test check simulate lock clean
+.PHONY: help setup demo up down test faults zoo check simulate lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,12 @@ down: ## Stop the stack; its data stay.
 
 test: setup ## Run every test, unit to acceptance: ARGS="-k admission".
 	@$(PYTHON) -m pytest tests $(ARGS)
+
+faults: setup ## Run schedules of faults, a JSON line each: SEEDS=0..99.
+	@$(PYTHON) -m tests.acceptance.faults --seeds $(SEEDS)
+
+zoo: setup ## Plant bugs, one after the other, and see whether the fault schedules catch them.
+	@$(PYTHON) -m tests.acceptance.faults --zoo
 
 check: setup ## Lint, format, types, import contracts, drift of the contract, unit tests.
 	@$(PYTHON) -m ruff check $(CODE)
