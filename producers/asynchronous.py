@@ -36,9 +36,21 @@ class AsyncHeadrace:
         """As ``Headrace.submit_many``."""
         return await asyncio.to_thread(self._client.submit_many, requests)
 
-    async def cancel(self, job_id: str, reason: str | None = None) -> None:
+    async def cancel(self, job_id: str, reason: str | None = None, *, keep_partial: bool = False) -> None:
         """As ``Headrace.cancel``."""
-        await asyncio.to_thread(self._client.cancel, job_id, reason)
+        await asyncio.to_thread(self._client.cancel, job_id, reason, keep_partial=keep_partial)
+
+    async def pause(self, job_id: str, reason: str | None = None) -> None:
+        """As ``Headrace.pause``."""
+        await asyncio.to_thread(self._client.pause, job_id, reason)
+
+    async def resume(self, job_id: str, reason: str | None = None) -> None:
+        """As ``Headrace.resume``."""
+        await asyncio.to_thread(self._client.resume, job_id, reason)
+
+    async def retry(self, job_id: str, reason: str | None = None, *, new_id: str | None = None) -> str:
+        """As ``Headrace.retry``."""
+        return await asyncio.to_thread(self._client.retry, job_id, reason, new_id=new_id)
 
     async def result(self, job_id: str, timeout_s: float | None = None) -> ResultEvent:
         """As ``Headrace.result``; cancelling the task ends the wait."""

@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 from contextlib import closing
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from producers.archive import Archive
 from producers.cluster import Cluster
-from producers.errors import ClientClosed
+from producers.errors import ClientClosed, NotRetried
 from producers.feed import JobEvent
 from producers.ids import new_job_id
 from producers.search import Searches
@@ -24,7 +24,7 @@ from producers.tail import ResultTail
 from producers.watch import last_status, watch_job
 from runtime.settings import InvalidSetting, Settings
 from schemas.errors import JobNotFound, ResultTimeout, ServerUnreachable
-from schemas.events import ControlEvent
+from schemas.events import RETRIED_STATES, ControlEvent, State
 from schemas.requests import DEFAULT_TENANT, Request
 from schemas.results import ResultEvent
 
@@ -100,15 +100,56 @@ class Headrace:
             self._tail.expect(job_id)
         return self._sender.send(request, kind, job_id, traceparent)
 
-    def cancel(self, job_id: str, reason: str | None = None) -> None:
+    def cancel(self, job_id: str, reason: str | None = None, *, keep_partial: bool = False) -> None:
         """Ask for a job to end early. Returns once Kafka has the wish; the job's result tells what came of it.
 
+        With ``keep_partial`` that has what a running job had by then: the text so far, the tuned weights.
+        A job that has ended is left alone; one that is not admitted yet is cancelled once it is.
+
         Raises:
+            InvalidRequest: the id has the wrong form, or the reason is too long. Nothing was sent.
             ServerUnreachable: Kafka did not acknowledge it; ask again.
         """
-        self._check_open()
-        wish = ControlEvent(action="cancel", job_id=job_id, tenant=self.tenant, reason=reason)
-        self._sender.control(wish).result()
+        self._want("cancel", job_id, reason, keep_partial=keep_partial)
+
+    def pause(self, job_id: str, reason: str | None = None) -> None:
+        """Ask for a job to wait until it is resumed: it gives its worker back, and keeps its last checkpoint.
+
+        A generation has none, and begins anew.
+
+        Raises: as ``cancel``.
+        """
+        self._want("pause", job_id, reason)
+
+    def resume(self, job_id: str, reason: str | None = None) -> None:
+        """Let a paused job go on as soon as a worker is free.
+
+        Raises: as ``cancel``.
+        """
+        self._want("resume", job_id, reason)
+
+    def retry(self, job_id: str, reason: str | None = None, *, new_id: str | None = None) -> str:
+        """Submit a job again that has failed, was cancelled or has expired; the id of the new job.
+
+        A deadline that it missed is left out. A job that waits for another attempt begins it at once, and
+        keeps its id.
+
+        Raises:
+            NotRetried: the job has not ended, has succeeded or was rejected. Nothing was sent.
+            JobNotFound: there is no such job.
+            InvalidRequest, ServerUnreachable: as ``cancel``.
+        """
+        found = self.status(job_id)
+        if found.state is State.QUEUED:
+            self._want("retry", job_id, reason)
+            return job_id
+        if found.state not in RETRIED_STATES:
+            raise NotRetried(job_id, found.state)
+        retried = new_id or new_job_id(found.kind)
+        if new_id is None:
+            self._tail.expect(retried)
+        self._want("retry", job_id, reason, new_id=retried)
+        return retried
 
     def result(self, job_id: str, timeout_s: float | None = None) -> ResultEvent:
         """Wait for the job's terminal event, whoever submitted it; failed jobs have theirs too.
@@ -203,6 +244,26 @@ class Headrace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _want(
+        self,
+        action: Literal["cancel", "retry", "pause", "resume"],
+        job_id: str,
+        reason: str | None,
+        *,
+        keep_partial: bool = False,
+        new_id: str | None = None,
+    ) -> None:
+        self._check_open()
+        wish = ControlEvent(
+            action=action,
+            job_id=job_id,
+            tenant=self.tenant,
+            reason=reason,
+            keep_partial=keep_partial,
+            new_id=new_id,
+        )
+        self._sender.control(wish).result()
 
     def _check_open(self) -> None:
         if self._closed.is_set():

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from runtime.kafka import Delivery, Publisher
-from schemas.codec import decode_request, encode, new_traceparent
+from schemas.codec import decode_control, decode_request, encode, new_traceparent
 from schemas.errors import InvalidRequest, ServerUnreachable, shown
 from schemas.events import ControlEvent
 from schemas.requests import DEFAULT_TENANT, REQUEST_TYPES, Request
@@ -40,9 +40,15 @@ class Sender:
         return self._publish(REQUESTS[kind], self._checked(request, kind, job_id), job_id, job_id, traceparent)
 
     def control(self, event: ControlEvent) -> Future[str]:
-        """Send a wish about a job. The same wish has the same event id: cancelling twice is cancelling."""
+        """Send a wish about a job. The same wish has the same event id: cancelling twice is cancelling.
+
+        Raises:
+            InvalidRequest: an id has the wrong form, or the reason is too long.
+        """
+        value = encode(event)
+        decode_control(value, {})
         event_id = f"{event.tenant}/{event.job_id}/{event.action}"
-        return self._publish(CONTROL, encode(event), event.job_id, event_id, None)
+        return self._publish(CONTROL, value, event.job_id, event_id, None)
 
     def close(self) -> None:
         """Wait for what is on its way, as long as an acknowledgement may take."""

@@ -42,6 +42,8 @@ STOP_TYPE: Final = "headrace.work.stop.v1"
 FINAL_STATES = frozenset({
     State.REJECTED, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.PROMOTED, State.HELD,
 })  # fmt: skip
+#: Ends after which a job may be submitted again: it ran, or could have run, and came to no result.
+RETRIED_STATES = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
 
 
 class Lease(Struct, frozen=True):

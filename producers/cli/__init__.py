@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import click
 
+from producers.cli.bench import bench
+from producers.cli.control import cancel, pause, resume, retry
+from producers.cli.dlq import dlq
 from producers.cli.doctor import doctor
 from producers.cli.exits import Exit, exit_of
 from producers.cli.results import results
@@ -35,7 +38,7 @@ class Headrace(click.Group):
 
 @click.group(
     cls=Headrace,
-    commands=(submit, status, watch, results, topics, doctor, up, down),
+    commands=(submit, status, watch, results, cancel, pause, resume, retry, dlq, topics, doctor, up, down, bench),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 ok, 1 the job failed, 2 usage, 3 not found, 4 unreachable, 124 timed out, 130 interrupted.",
 )

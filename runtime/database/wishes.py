@@ -9,13 +9,11 @@ import msgspec
 from runtime.database.admissions import Source
 from schemas.codec import decode
 from schemas.errors import JobCancelled, JobPaused
-from schemas.events import ControlEvent, Lease, State
+from schemas.events import RETRIED_STATES, ControlEvent, Lease, State
 from schemas.topics import Kind
 
 LEASED: Final = frozenset({State.SCHEDULED, State.RUNNING})
 WAITING: Final = frozenset({State.QUEUED, State.PAUSED})
-#: Ends after which a job may be submitted again: it ran, or could have run, and has no result.
-RETRIED: Final = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def _before_admission(wish: ControlEvent) -> Decision:
 
 
 def _after_end(job: Standing, wish: ControlEvent) -> Decision:
-    if wish.action == "retry" and job.state in RETRIED:
+    if wish.action == "retry" and job.state in RETRIED_STATES:
         return Resubmit()
     return Nothing(f"it has ended as {job.state}")
 

@@ -5,49 +5,20 @@ import json
 import secrets
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
 from producers import Headrace
-from producers.cli import main
 from producers.cli.exits import Exit
 from runtime.database import Database, outcomes
 from runtime.database.migrate import upgrade
 from schemas.events import State
 from schemas.requests import GenerateRequest
 from tests.integration.database.rows import admission, leased, settlement, tuned
+from tests.integration.producers.conftest import Call
 from tests.integration.producers.stub import StubPlatform
 
 PROMPT = GenerateRequest(model="m", prompt="p")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command wrote, and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def headrace(topics_created: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command, with a Kafka and no database in its environment."""
-    for name in ("HEADRACE_DATABASE", "HEADRACE_TENANT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HEADRACE_KAFKA", topics_created)
-
-    def call(*arguments: str) -> Said:
-        capsys.readouterr()
-        status = main(arguments)
-        captured = capsys.readouterr()
-        return Said(status, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
