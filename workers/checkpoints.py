@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +58,10 @@ class Checkpoints(Protocol):
         """Replace the last one. ``write`` fills a directory, in a thread. What fails is logged, and the job goes on."""
         ...
 
+    def ended(self) -> None:
+        """The job has ended and needs none any more."""
+        ...
+
 
 class Owner(msgspec.Struct, frozen=True):
     """The attempt that wrote a checkpoint's files."""
@@ -74,6 +79,7 @@ class CheckpointStore:
         self.database = database
         self.artifacts = artifacts
         self.every_s = every_s
+        self._ended = asyncio.Event()
 
     def of(self, lease: Lease) -> "JobCheckpoints":
         """Those of the job that runs under this lease."""
@@ -82,8 +88,15 @@ class CheckpointStore:
     async def run(self) -> None:
         """Delete what ended jobs have left, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._ended.wait()
+            self._ended.clear()
             await self.sweep()
+
+    def sweep_soon(self) -> None:
+        """A job has ended that had a checkpoint."""
+        self._ended.set()
 
     async def sweep(self) -> None:
         """Delete the checkpoints of ended jobs.
@@ -156,6 +169,11 @@ class JobCheckpoints:
         old, self._last = self._last, row
         if old and old.artifact_sha256 != row.artifact_sha256:
             await self._store.discard(old.artifact_sha256, old.artifact_uri)
+
+    def ended(self) -> None:
+        """See ``Checkpoints``."""
+        if self._last:
+            self._store.sweep_soon()
 
     def _publish(self, position: int, write: Callable[[Path], None]) -> Artifact:
         with TemporaryDirectory(prefix="headrace-checkpoint-") as name:

@@ -149,7 +149,10 @@ class Desk:
     async def _run(self, held: Held) -> None:
         work, place = held.work, self._workplace
         try:
-            self._ended(work, await run_job(work, held.ctx, place.handlers, self._slot(held), place.outcomes))
+            event = await run_job(work, held.ctx, place.handlers, self._slot(held), place.outcomes)
+            self._ended(work, event)
+            if event:
+                held.ctx.checkpoints.ended()
         except JobSuspended as reason:
             await self._give_back([work], State.PAUSED if isinstance(reason, JobPaused) else State.QUEUED)
         except Exception:  # a bug in one job must not take the others along

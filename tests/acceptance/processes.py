@@ -106,6 +106,7 @@ class Platform:
             "HEADRACE_METRICS_INTERVAL_S": "1",
             # Short, so that a test of takeover takes seconds.
             "HEADRACE_LEASE_S": "6",
+            "HEADRACE_CHECKPOINT_S": "1",
         }
         self._processes: list[HeadraceProcess] = []
         self.servers = servers

@@ -65,9 +65,9 @@ class Rig:
     tools: Tools
 
     @asynccontextmanager
-    async def worker(self, handlers: Handlers = ECHO) -> AsyncIterator[Worker]:
-        """A worker that serves; it has left when the block ends."""
-        stop = asyncio.Event()
+    async def worker(self, handlers: Handlers = ECHO, stop: asyncio.Event | None = None) -> AsyncIterator[Worker]:
+        """A worker that serves; it is told to stop by ``stop`` or at the block's end, when it has left."""
+        stop = stop or asyncio.Event()
         worker = Worker(self.settings, self.servers, self.tools, handlers)
         running = asyncio.create_task(worker.run(stop))
         serving = asyncio.create_task(worker.serving.wait())

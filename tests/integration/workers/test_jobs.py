@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from confluent_kafka import Message
 
@@ -137,7 +138,7 @@ def test_an_error_of_the_job_is_its_result(rig: Rig) -> None:
     assert "Line 7" in event.error.message
 
 
-def test_a_deadline_that_has_passed_gives_expired_and_the_handler_is_not_called(rig: Rig) -> None:
+def test_a_deadline_that_passes_after_the_lease_gives_expired_and_the_handler_is_not_called(rig: Rig) -> None:
     job_id = new_id()
     calls: list[str] = []
 
@@ -148,7 +149,8 @@ def test_a_deadline_that_has_passed_gives_expired_and_the_handler_is_not_called(
     async def run() -> None:
         late = GenerateRequest(model="none", prompt="hello", deadline=datetime.now(UTC) - timedelta(seconds=1))
         async with rig.worker(replace(ECHO, generate=generate)) as worker:
-            rig.give(worker, job_id, request=late)
+            (item,) = rig.lease(worker.id, [job_id])
+            rig.send(worker.partition, [replace(item, job=msgspec.structs.replace(item.job, request=late))])
             await ended(rig, Terminal.EXPIRED)
 
     asyncio.run(run())

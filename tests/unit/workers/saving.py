@@ -36,6 +36,9 @@ class KeptCheckpoints:
         (directory / "state.json").write_bytes(msgspec.json.encode(state))
         self.positions.append(position)
 
+    def ended(self) -> None:
+        """They stay for the test to see."""
+
 
 class NoCheckpoints:
     """See ``Checkpoints``. It keeps none."""
@@ -47,3 +50,6 @@ class NoCheckpoints:
 
     async def save(self, position: int, state: msgspec.Struct, write: Callable[[Path], None]) -> None:
         """Nothing is kept."""
+
+    def ended(self) -> None:
+        """Nothing was kept."""
