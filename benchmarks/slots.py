@@ -1,0 +1,38 @@
+"""``slots.busy``, on the virtual clock: 64 slots, jobs of 100 ms, 1,000 keys, and more of them than can be done."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from benchmarks.cluster import Arrival, Cluster, Machine
+from benchmarks.figure import Bar, Figure, compare
+from runtime.database.jobs import QueuedJob
+from schemas.topics import Kind
+from streams.scheduler import Scheduler
+
+SLOTS: Final = 64
+RUN_S: Final = 0.1
+KEYS: Final = 1_000
+SECONDS: Final = 30.0
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def busy(ahead: int = 0, runs: int = 3) -> Figure:
+    """Slot seconds that were used, of those that there were; ``ahead``: jobs that a worker takes beyond its slots."""
+    ours = [used_s(ahead, seed) for seed in range(runs)]
+    ideal = [SLOTS * SECONDS] * runs
+    return compare("slots.model", "slot seconds", Bar("at least", 0.95), ours, ideal, f"ideal, {ahead} jobs ahead")
+
+
+def used_s(ahead: int, seed: int) -> float:
+    """Slot seconds of one worker that is given all that it can do."""
+    cluster = Cluster(Scheduler(), [Machine(SLOTS, room=1, load_s=0.0, ahead=ahead)], seed)
+    cluster.run(jobs(), SECONDS)
+    return sum(min(RUN_S, SECONDS - start.at_s) for start in cluster.starts)
+
+
+def jobs() -> Iterator[Arrival]:
+    """One tenth more than there are slot seconds, from the beginning on: a key is a tenant."""
+    for number in range(round(1.1 * SLOTS * SECONDS / RUN_S)):
+        job = QueuedJob(f"key-{number % KEYS}", str(number), Kind.GENERATE, 1, "model", START, "", cost=100)
+        yield Arrival(0.0, job, RUN_S)

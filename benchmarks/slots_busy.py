@@ -1,0 +1,33 @@
+"""How busy a worker's slots are: 64 slots, jobs of 100 ms, 1,000 keys, a queue that never runs dry.
+
+Ideal is a worker whose slots never wait: 640 jobs a second. Ours is the share of it that was reached between the
+moments when a fifth and four fifths of the jobs had begun.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from benchmarks.figure import RUNS, Bar, Figure, compare
+from benchmarks.headrace import platform
+from benchmarks.load import begun_at, load
+
+NAME: Final = "slots.busy"
+SLOTS: Final = 64
+JOB_S: Final = 0.1
+KEYS: Final = 1_000
+JOBS: Final = 6_400
+
+
+def measure() -> Iterator[Figure]:
+    """One figure, whose peer is the ideal."""
+    ours = [share() for _ in range(RUNS)]
+    yield compare(NAME, "share of slot time", Bar("at least", 0.95), ours, [1.0] * RUNS, "ideal: no slot ever waits")
+
+
+def share() -> float:
+    """The part of the slots' time in which they had a job."""
+    with platform(seconds=JOB_S, settings={"HEADRACE_GENERATE_SLOTS": str(SLOTS)}), load() as jobs:
+        found = jobs.finish(JOBS, jobs.client.submit_many, KEYS)
+    begun = sorted(map(begun_at, found.values()))[JOBS // 5 : -JOBS // 5]
+    # A job that takes longer than it should does not make its slot busier.
+    return len(begun) * JOB_S / SLOTS / (begun[-1] - begun[0])
