@@ -6,7 +6,6 @@ every event carries an id that is the same for each of its copies.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from msgspec import Struct
 
 from schemas.codec import Envelope, encode
 from schemas.errors import ServerUnreachable
@@ -34,8 +34,7 @@ MISSING_TOPIC_MS: Final = 5_000
 POLL_S: Final = 0.1
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(Struct, frozen=True, gc=False):
     """What became of one event: the offset where it lies, or the error."""
 
     topic: str
