@@ -22,7 +22,9 @@ INSERT_JOBS: Final = text("""
                       source_topic, source_partition, source_offset, deadline, submitted_at, queued_at,
                       available_at, finished_at, error_code, cost, control)
     SELECT item.tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
-           topic, partition, "offset", deadline, submitted_at, queued_at, queued_at,
+           topic, partition, "offset", deadline, submitted_at,
+           -- By one clock alone: an admitting process whose clock is ahead would hide the job for as long.
+           least(queued_at, now()), now(),
            CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost, wishes.control
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
                 CAST(:priorities AS smallint[]), CAST(:models AS text[]), CAST(:requests AS text[]),

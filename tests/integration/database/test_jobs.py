@@ -1,6 +1,8 @@
 """Admission and leases, on a real Postgres."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, select, text
 
@@ -21,6 +23,12 @@ def test_a_new_request_is_queued(connection: Connection) -> None:
     row = admission("a")
     assert admissions.admit(connection, [row]) == [Admitted.NEW]
     assert waiting(connection) == [queued(row)]
+
+
+def test_a_job_may_start_at_once_though_the_clock_of_its_admission_was_ahead(connection: Connection) -> None:
+    ahead = replace(admission("a"), queued_at=datetime.now(UTC) + timedelta(hours=1))
+    assert admissions.admit(connection, [ahead]) == [Admitted.NEW]
+    assert [job.id for job in waiting(connection)] == ["a"]
 
 
 def test_the_same_request_under_the_same_id_runs_once(connection: Connection) -> None:
