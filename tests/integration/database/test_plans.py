@@ -3,22 +3,47 @@
 import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
-from runtime.database import Database, admissions, jobs, outbox, outcomes, queries, queue, workers
+from runtime.database import (
+    Database,
+    admissions,
+    checkpoints,
+    control,
+    jobs,
+    outbox,
+    outcomes,
+    queries,
+    queue,
+    quotas,
+    reconciling,
+    remembered,
+    resubmission,
+    workers,
+)
+from runtime.database.admissions import Source
+from runtime.database.checkpoints import Checkpoint
 from runtime.database.queue import BEGINNING
-from schemas.events import State
+from runtime.database.wishes import Wish
+from schemas.events import ControlEvent, State
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.topics import Kind
-from tests.integration.database.rows import admission, leased, rejection, settlement, tuned
+from tests.integration.database.rows import NOW, TRACE, admission, leased, rejection, settlement, tuned
 
-MODULES = (admissions, jobs, outbox, outcomes, queries, queue, workers)
+MODULES = (
+    admissions, checkpoints, control, jobs, outbox, outcomes, queries, queue, quotas, reconciling,
+    remembered, resubmission, workers,
+)  # fmt: skip
 STATEMENTS = {
     f"{module.__name__}.{name}": value
     for module in MODULES
     for name, value in vars(module).items()
     if isinstance(value, TextClause)
 }
-#: It reads all partitions of the work topic, 64 rows at most.
-SCANS_BY_DESIGN = {"runtime.database.workers.CLAIM_PARTITION"}
+#: They read all partitions of the work topic, 64 rows at most, or of the request topics.
+SCANS_BY_DESIGN = {
+    "runtime.database.workers.CLAIM_PARTITION",
+    "runtime.database.control.SELECT_PARTITIONS",
+    "runtime.database.reconciling.SELECT_POSITIONS",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +75,10 @@ def run_everything(connection: Connection) -> None:
     admissions.admit(connection, [rejection("c")])
     queue.queued(connection, Kind.GENERATE, BEGINNING, 10)
     jobs.renew(connection, [first.lease], 30.0)
+    checkpoints.save(connection, first.lease, Checkpoint(1, b"{}", "file:///store/abc", "a" * 64, 1))
+    checkpoints.find(connection, "default", "a")
+    checkpoints.ended(connection, 10)
+    checkpoints.delete(connection, [("default", "a")])
     outcomes.expired(connection, 10)
     outcomes.requeue(connection, [second.lease], [1.0])
     outcomes.settle(connection, [settlement(first, tuned())])
@@ -58,6 +87,10 @@ def run_everything(connection: Connection) -> None:
     outbox.identity(connection)
     outbox.renumber(connection)
     outbox.published(connection, outbox.Position(1, "default", "a"))
+    quotas.waiting(connection)
+    reconciling.compare(connection, [admission("a")])
+    reconciling.save_positions(connection, {("headrace.requests.generate.v1", 0): 1})
+    reconciling.positions(connection)
     queries.find_job(connection, "default", "a")
     queries.recent_jobs(connection, "default", 10)
     queries.find_result(connection, "default", "a")
@@ -65,6 +98,19 @@ def run_everything(connection: Connection) -> None:
     workers.claim_partition(connection, "worker", "host", 30.0)
     workers.renew_partition(connection, 0, "worker", 30.0)
     workers.release_partition(connection, 0, "worker")
+    want(connection)
+
+
+def want(connection: Connection) -> None:
+    """Wishes that are carried out, noted, remembered, forgotten, and that make a new job."""
+    leased(connection, admission("d"))
+    admissions.admit(connection, [admission("e"), admission("f")])
+    actions = {"d": "cancel", "e": "pause", "f": "cancel", "g": "cancel", "h": "resume"}
+    wishes = [Wish(ControlEvent(action=action, job_id=job_id)) for job_id, action in actions.items()]  # type: ignore[arg-type]
+    control.apply(connection, wishes, NOW)
+    again = Wish(ControlEvent(action="retry", job_id="f"), TRACE, Source("headrace.control.v1", 0, 1))
+    control.apply(connection, [again], NOW)
+    control.sweep(connection, NOW, 10)
 
 
 @pytest.mark.parametrize("name", sorted(set(STATEMENTS) - SCANS_BY_DESIGN))
