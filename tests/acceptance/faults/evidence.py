@@ -45,7 +45,8 @@ class StatusRecord:
     key: Key
     attempt: int
     state: str
-    source: str
+    #: The worker that said so; empty where it was a dispatcher.
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Evidence:
     #: Of a ``read_committed`` reader, and of one that reads everything.
     committed: tuple[Terminal, ...]
     uncommitted: tuple[Terminal, ...]
+    #: What the tables said of jobs one moment and took back the next.
+    regressions: tuple[tuple[Key, str], ...]
     #: In the order of their partitions.
     statuses: tuple[StatusRecord, ...]
     letters: tuple[Letter, ...]

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final, Self, cast
 
@@ -11,11 +11,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from schemas import topics
 from schemas.dead_letters import HEADERS
+from schemas.events import FINAL_STATES
 from tests.acceptance.faults.evidence import JobRow, Key, Letter, StatusRecord, Terminal
 from tests.acceptance.faults.load import OPERATION
 from tests.acceptance.topics import end_offsets
 
 POLL_S: Final = 0.2
+WORKER: Final = b"headrace/worker"
 
 SELECT_JOBS: Final = """
     SELECT jobs.tenant, jobs.id, jobs.state, jobs.attempt, jobs.epoch, jobs.error_code,
@@ -102,6 +104,18 @@ def read_jobs(dsn: str, tenants: Sequence[str]) -> dict[Key, JobRow]:
         }
 
 
+def regressions(before: Mapping[Key, JobRow], after: Mapping[Key, JobRow]) -> Iterator[tuple[Key, str]]:
+    """Jobs of which the tables take something back: an attempt, an epoch, an end, or the whole job."""
+    for key, old in before.items():
+        new = after.get(key)
+        if new is None:
+            yield key, "its row is gone"
+        elif (new.attempt, new.epoch) < (old.attempt, old.epoch):
+            yield key, f"attempt {old.attempt}, epoch {old.epoch}, then {new.attempt}, {new.epoch}"
+        elif old.state in FINAL_STATES and (new.state, new.result) != (old.state, old.result):
+            yield key, f"{old.state}, then {new.state}, or another result"
+
+
 def terminals(messages: Sequence[Message], tenants: Sequence[str]) -> Iterator[Terminal]:
     """Terminal events of some tenants."""
     for message in messages:
@@ -122,8 +136,9 @@ def statuses(messages: Sequence[Message], tenants: Sequence[str]) -> Iterator[St
     for message in messages:
         event = json.loads(message.value() or b"{}")
         if event.get("tenant") in tenants:
-            source = _headers(message).get("ce_source", b"").decode()
-            yield StatusRecord((event["tenant"], event["job_id"]), event["attempt"], event["state"], source)
+            # Dispatchers name the worker of a lease, too, and are known by their envelope.
+            worker = event.get("worker_id", "") if _headers(message).get("ce_source") == WORKER else ""
+            yield StatusRecord((event["tenant"], event["job_id"]), event["attempt"], event["state"], worker)
 
 
 def letters(messages: Sequence[Message]) -> Iterator[Letter]:

@@ -29,6 +29,8 @@ OPERATION: Final = "fault-operation"
 PATIENCE_MS: Final = 10_000
 TICK_S: Final = 0.1
 JOBS_PER_TICK: Final = 2
+#: How long generations take. Some are in flight for longer than a lease.
+DURATIONS_MS: Final = (10, 50, 50, 200, 200, 500, 500, 1_000, 2_000, 5_000)
 #: Repeats and conflicts are of one of so many operations before.
 RECENT: Final = 200
 TENANTS: Final = ("a", "b", "c")
@@ -184,7 +186,7 @@ class Load:
         return Operation(-1, tenant, known, kind, flavour, secrets.token_bytes(4), body)
 
     def _body(self, flavour: Flavour, tenant: str, job_id: str, kind: Kind) -> bytes | None:
-        milliseconds = self._random.choice((10, 50, 50, 200, 200, 500, 2_000))
+        milliseconds = self._random.choice(DURATIONS_MS)
         match flavour:
             case Flavour.NEW | Flavour.REPEAT | Flavour.CONFLICT:
                 match kind:

@@ -29,6 +29,8 @@ DRAIN_S: Final = 35.0
 #: How long its last events may take to reach the ledger's readers.
 READ_S: Final = 10.0
 POLL_S: Final = 0.25
+#: How often the ledger reads the tables while the faults hold.
+LOOK_S: Final = 1.0
 #: Violations that a line shows in words.
 SHOWN: Final = 20
 
@@ -58,7 +60,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     reexecuted: int
     in_flight: int
     poisoned: int
-    #: Steps back on the status topic, whose last word may be right all the same.
+    #: Jobs of which the status topic's last word is not their end.
     disorders: int
     #: Ends of processes that no fault had asked for.
     restarts: dict[str, int]
@@ -81,6 +83,8 @@ class Run:
         # Tenants of its own, so that runs share nothing but the stack.
         self._load = Load(bootstrap, schedule.seed, f"s{schedule.seed}-{time.monotonic_ns() % 1_000_000}")
         self._windows: list[Window] = []
+        self._jobs: dict[Key, JobRow] = {}
+        self._regressions: list[tuple[Key, str]] = []
 
     async def result(self) -> RunLine:
         """Run it, and judge."""
@@ -95,9 +99,9 @@ class Run:
         ):
             await self._strike_all()
             drain_begun_s = time.monotonic()
-            jobs = await self._drained(committed, uncommitted)
+            await self._drain(committed, uncommitted)
             drained_s = time.monotonic() - drain_begun_s
-            evidence = self._evidence(jobs, committed, uncommitted)
+            evidence = self._evidence(committed, uncommitted)
         restarts = {
             name: len(member.surprises) - before[name]
             for name, member in self._stack.members.items()
@@ -106,16 +110,16 @@ class Run:
         return self._line(evidence, restarts, drained_s, time.monotonic() - begun_s)
 
     async def _strike_all(self) -> None:
-        submitting = asyncio.create_task(self._load.run())
+        beside = [asyncio.create_task(self._load.run()), asyncio.create_task(self._watch())]
         try:
             async with asyncio.TaskGroup() as striking:
                 for strike in self._schedule.strikes:
                     striking.create_task(self._strike(strike))
                 await asyncio.sleep(self._schedule.end_s)
         finally:
-            submitting.cancel()
-            with suppress(asyncio.CancelledError):
-                await submitting
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         await asyncio.to_thread(self._load.close)
 
     async def _strike(self, strike: Strike) -> None:
@@ -131,31 +135,40 @@ class Run:
         log.info("%s: %s is over", strike.fault, strike.target)
         self._windows.append(Window(begun_s, time.monotonic(), workers_struck(strike), strike.fault))
 
-    async def _drained(self, committed: TopicReader, uncommitted: TopicReader) -> dict[Key, JobRow]:
-        """Wait until nothing is left to do, and the readers have all of it; the tables as they are then."""
-        jobs: dict[Key, JobRow] = {}
+    async def _drain(self, committed: TopicReader, uncommitted: TopicReader) -> None:
+        """Wait until nothing is left to do, and the readers have all of it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while not self._is_done(jobs, committed, uncommitted):
+                while not self._is_done(committed, uncommitted):
                     await asyncio.sleep(POLL_S)
-                    with suppress(psycopg2.Error):
-                        jobs = await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
+                    await self._look()
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_S):
                 for reader in (committed, uncommitted):
                     while not await asyncio.to_thread(reader.has_all):  # noqa: ASYNC110  (Kafka says so)
                         await asyncio.sleep(POLL_S)
-        return await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
+        await self._look()
 
-    def _is_done(self, jobs: dict[Key, JobRow], committed: TopicReader, uncommitted: TopicReader) -> bool:
-        if not jobs or any(job.state not in FINAL_STATES or job.in_outbox for job in jobs.values()):
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Read the tables, and note what they take back; they may not answer now."""
+        with suppress(psycopg2.Error):
+            jobs = await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
+            self._regressions.extend(ledger.regressions(self._jobs, jobs))
+            self._jobs = jobs
+
+    def _is_done(self, committed: TopicReader, uncommitted: TopicReader) -> bool:
+        jobs = self._jobs.values()
+        if not jobs or any(job.state not in FINAL_STATES or job.in_outbox for job in jobs):
             return False
-        evidence = self._evidence(jobs, committed, uncommitted)
-        missing = (*verdict.lost(evidence), *verdict.unseen(evidence))
-        log.debug("missing: %s", missing)
-        return not missing
+        evidence = self._evidence(committed, uncommitted)
+        return not any((*verdict.lost(evidence), *verdict.unseen(evidence)))
 
-    def _evidence(self, jobs: dict[Key, JobRow], committed: TopicReader, uncommitted: TopicReader) -> Evidence:
+    def _evidence(self, committed: TopicReader, uncommitted: TopicReader) -> Evidence:
         tenants = self._load.tenants
         letters = [message for topic in topics.DEAD_LETTERS.values() for message in uncommitted.messages(topic)]
         return Evidence(
@@ -164,9 +177,10 @@ class Run:
                 operation.number: self._load.outcomes.get(operation.number, Outcome.UNKNOWN)
                 for operation in self._load.operations
             },
-            jobs=jobs,
+            jobs=self._jobs,
             committed=tuple(ledger.terminals(committed.messages(topics.RESULTS), tenants)),
             uncommitted=tuple(ledger.terminals(uncommitted.messages(topics.RESULTS), tenants)),
+            regressions=tuple(self._regressions),
             statuses=tuple(ledger.statuses(uncommitted.messages(topics.STATUS), tenants)),
             letters=tuple(ledger.letters(letters)),
             executions=tuple(read_executions(self._stack.executions, tenants)),

@@ -178,7 +178,7 @@ class FaultStack:
         return self._server(replace(service, command=command), partial(asyncio.to_thread, _answers, self.dsn))
 
     def _worker(self, name: str) -> Member:
-        own = {"HEADRACE_CACHE_DIR": str(self._paths.cache / name), "HEADRACE_GENERATE_SLOTS": "8"}
+        own = {"HEADRACE_CACHE_DIR": str(self._paths.cache / name), "HEADRACE_GENERATE_SLOTS": "16"}
         return self._process(name, "tests.acceptance.faults.worker", own)
 
     def _process(self, name: str, module: str, own: Mapping[str, str]) -> Member:

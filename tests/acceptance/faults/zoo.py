@@ -56,7 +56,14 @@ def _trial(bug: Bug, breaks: Broken, *strikes: Strike) -> Trial:
 
 
 TRIALS: Final = (
-    _trial(Bug.NO_FENCE, Broken.STALE, Strike(2, Fault.FREEZE, "worker-1", 9), Strike(13, Fault.FREEZE, "worker-2", 9)),
+    # Thawed while the second attempts of their jobs run.
+    _trial(
+        Bug.NO_FENCE,
+        Broken.STALE,
+        Strike(3, Fault.FREEZE, "worker-1", 7),
+        Strike(13, Fault.FREEZE, "worker-2", 7.5),
+        Strike(23, Fault.FREEZE, "worker-3", 8),
+    ),
     _trial(Bug.LOCAL_CLOCK, Broken.REEXECUTED, Strike(2, Fault.CLOCK_AHEAD, "dispatcher-2", 6)),
     _trial(Bug.NO_TENANT, Broken.LOST),
     _trial(Bug.EARLY_DELETE, Broken.UNSEEN, Strike(2, Fault.TWO_BROKERS, "kafka-1+kafka-2", 5)),
@@ -92,8 +99,8 @@ def rewritten(bug: Bug, statement: str) -> str:
         case Bug.LOCAL_CLOCK:
             return statement.replace("lease_expires_at < now()", f"lease_expires_at < to_timestamp({time.time()})")
         case Bug.NO_TENANT if "INSERT INTO jobs" in statement:
-            known = " WHERE NOT EXISTS (SELECT FROM jobs AS other WHERE other.id = item.id) ON CONFLICT (tenant, id)"
-            return statement.replace("ON CONFLICT (tenant, id)", known)
+            unknown_id = "WHERE NOT EXISTS (SELECT FROM jobs AS other WHERE other.id = item.id) ORDER BY number"
+            return statement.replace("ORDER BY number", unknown_id)
         case Bug.NO_TENANT if "jobs.source_offset" in statement:
             alike = statement.replace("JOIN jobs USING (tenant, id)", "JOIN jobs ON jobs.id = item.id")
             return alike.replace("SELECT jobs.tenant, jobs.id", "SELECT item.tenant, item.id")

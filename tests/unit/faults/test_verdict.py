@@ -24,7 +24,8 @@ CLEAN = Evidence(
     jobs={KEY: JOB},
     committed=(EVENT,),
     uncommitted=(EVENT,),
-    statuses=(StatusRecord(KEY, 1, "running", "worker"), StatusRecord(KEY, 1, "succeeded", "worker")),
+    regressions=(),
+    statuses=(StatusRecord(KEY, 1, "running", "worker-1"), StatusRecord(KEY, 1, "succeeded", "worker-1")),
     letters=(LETTER,),
     executions=(RUN,),
     windows=(),
@@ -55,6 +56,7 @@ def test_clean_evidence_holds() -> None:
         (replace(CLEAN, jobs={KEY: replace(JOB, in_outbox=True)}), Broken.UNSEEN),
         (replace(CLEAN, committed=(EVENT, EVENT)), Broken.REPEATED),
         (replace(CLEAN, statuses=CLEAN.statuses[::-1]), Broken.NON_MONOTONIC),
+        (replace(CLEAN, regressions=((KEY, "gone"),)), Broken.NON_MONOTONIC),
         (replace(CLEAN, executions=(RUN, AGAIN)), Broken.REEXECUTED),
         (replace(CLEAN, jobs={KEY: replace(JOB, attempt=2)}), Broken.STALE),
         (replace(CLEAN, jobs={KEY: replace(JOB, state="failed", result_status="failed")}), Broken.UNJUST),
@@ -99,8 +101,8 @@ def test_a_poison_job_explains_what_its_worker_had_in_flight() -> None:
     assert judge(evidence) == []
 
 
-def test_a_step_back_is_counted_even_if_the_last_word_is_right() -> None:
-    scheduled = StatusRecord(KEY, 1, "scheduled", "dispatcher")
-    evidence = replace(CLEAN, statuses=(CLEAN.statuses[0], scheduled, CLEAN.statuses[1]))
-    assert judge(evidence) == []
-    assert len(list(disorders(evidence))) == 1
+def test_a_late_word_of_another_process_is_counted_as_disorder() -> None:
+    late = StatusRecord(KEY, 1, "scheduled", "")
+    assert judge(replace(CLEAN, statuses=(*CLEAN.statuses, late))) == []
+    assert len(list(disorders(replace(CLEAN, statuses=(*CLEAN.statuses, late))))) == 1
+    assert list(disorders(CLEAN)) == []
