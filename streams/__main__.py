@@ -102,7 +102,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         dispatch,
         [
             dispatch.run(),
-            Reaper(keeper, publisher, instruments).run(settings.lease_s / 3),
+            Reaper(keeper, publisher, instruments).run(settings.lease_s),
             relay.run(),
             reconciler.run(),
             quotas.run(),

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 #: The delay after the first lost attempt; each is double the one before, give or take a half.
 DELAY_S: Final = 1.0
 BATCH_JOBS: Final = 500
+#: Visits in the time of a lease, as often as workers renew theirs.
+VISITS: Final = 3
+#: An outage that is shorter costs no worker its lease.
+AWAY_S: Final = 1.0
 
 
 class Reaper:
@@ -33,11 +37,24 @@ class Reaper:
         self._publisher = publisher
         self._instruments = instruments
 
-    async def run(self, interval_s: float) -> None:
-        """Reap every ``interval_s`` until cancelled."""
+    async def run(self, lease_s: float) -> None:
+        """Reap a few times in the duration of a lease, until cancelled.
+
+        While Postgres is away nobody can renew a lease, so whoever lives gets the time for it afterwards.
+        """
         while True:
+            if await self._was_away():
+                log.warning("Postgres was away. Leases that ran out meanwhile have %g s to be renewed.", lease_s)
+                await asyncio.sleep(lease_s)
             if await self.reap() < BATCH_JOBS:
-                await asyncio.sleep(interval_s)
+                await asyncio.sleep(lease_s / VISITS)
+
+    async def _was_away(self) -> bool:
+        """Whether Postgres takes long to answer, or has to be asked more than once."""
+        now_s = asyncio.get_running_loop().time
+        asked_s = now_s()
+        await self._database.insist(outcomes.reap, decide, 0)
+        return now_s() - asked_s > AWAY_S
 
     async def reap(self) -> int:
         """End the leases that ran out; how many.

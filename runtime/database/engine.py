@@ -18,6 +18,8 @@ POOL_OVERFLOW: Final = 30
 #: A connection older than this is replaced, so that none outlives a failover or a proxy's patience for long.
 RECYCLE_S: Final = 1_800
 CONNECT_TIMEOUT_S: Final = 5
+#: How long a connection may be dead before it is given up. A server that only takes its time answers the probes.
+SILENCE_S: Final = 12
 #: A connection that lay idle for longer is tried before it is used. One that just worked is not: that would be one
 #: more round trip for every transaction.
 FRESH_S: Final = 1.0
@@ -41,6 +43,12 @@ class Database:
             connect_args={
                 "application_name": application,
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                # A server that vanished without a word is noticed in about this time, and not never: a worker
+                # waits for the answers to its renewals for as long as there may come one.
+                "tcp_user_timeout": SILENCE_S * 1_000,
+                "keepalives_idle": SILENCE_S // 2,
+                "keepalives_interval": SILENCE_S // 4,
+                "keepalives_count": 2,
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
             },
         )
