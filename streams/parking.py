@@ -35,6 +35,11 @@ class Parking:
         """For how long the model has been kept waiting."""
         return at_s - self._since_s.get(model, at_s)
 
+    @property
+    def cold(self) -> int:
+        """How many models wait for whoever can load them."""
+        return len(self._cold)
+
     def park(self, flow: Flow) -> None:
         """Take a flow, which takes turns no more, where its model's others are already."""
         self._numbers += 1

@@ -16,8 +16,9 @@ from streams.estimates import LoadTimes, RunTimes
 
 #: How far a home may be above the mean load before it passes jobs on: c of the paper, and one slot.
 BOUND: Final = 1.25
-#: How long a job waits for a worker that is not at loading another model: jobs of its model gather meanwhile.
-GATHER_S: Final = 10.0
+#: No job is kept waiting for a certain worker longer than this while another has a free slot. It is what lets the
+#: jobs of models that are seldom asked for gather, where the workers load one model after the other all the time.
+HOLD_S: Final = 30.0
 #: Models whose order of workers is kept.
 MODELS: Final = 8_192
 
@@ -28,6 +29,18 @@ class Hold:
 
     limit_s: float
     cold: bool
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The jobs of a model that wait, and for how long none of them has been given away; how many other models
+    wait for whoever can load them.
+    """
+
+    model: str
+    waiting: int
+    held_s: float
+    cold: int
 
 
 class Offers:
@@ -65,23 +78,24 @@ class Placement:
         """Forget the orders: a worker came or went."""
         self._homes.clear()
 
-    def choose(self, offers: Offers, model: str, waiting: int, held_s: float) -> Worker | Hold:
-        """A worker with a free slot for a job of the model; ``waiting`` jobs of it wait, for ``held_s`` by now.
+    def choose(self, offers: Offers, demand: Demand) -> Worker | Hold:
+        """A worker with a free slot for a job of the model.
 
         A busy worker that holds the model is worth waiting for while the last of those jobs would start
         sooner there than after a load. It is no longer when they have waited for as long as a load takes:
         so at worst the wait doubles the cost of loading at once (ski rental: Karlin et al., 1988).
         """
-        able = offers.able.values()
+        model, able = demand.model, offers.able.values()
         if holders := [worker for worker in able if worker.holds(model)]:
             return self._home(offers, model, holders)
-        load_s = self._loads.load_s(model)
-        if held_s < load_s and self._expected_s(offers.kind, model, waiting) <= load_s:
+        # Those that wait to be loaded would wait longer for one load more.
+        load_s = min(HOLD_S, self._loads.load_s(model) * (1 + demand.cold / len(self._workers)))
+        if demand.held_s < load_s and self._expected_s(offers.kind, demand) <= load_s:
             return Hold(load_s, cold=False)
         # A worker loads one model after the other: the second would only wait there, and in a slot.
         quiet = [worker for worker in able if not worker.is_loading]
-        if not quiet and held_s < GATHER_S:
-            return Hold(GATHER_S, cold=True)
+        if not quiet and demand.held_s < HOLD_S:
+            return Hold(HOLD_S, cold=True)
         return self._home(offers, model, quiet or list(able))
 
     def homes(self, model: str) -> Sequence[str]:
@@ -94,10 +108,11 @@ class Placement:
             order = self._homes[model] = tuple(by_weight)
         return order
 
-    def _expected_s(self, kind: Kind, model: str, waiting: int) -> float:
+    def _expected_s(self, kind: Kind, demand: Demand) -> float:
         """When the last of the waiting jobs would start on the workers that hold the model."""
-        slots = sum(worker.slots(kind) for worker in self._workers.values() if worker.open and worker.holds(model))
-        return waiting * self._runs.run_s(kind) / slots if slots else float("inf")
+        holders = (worker for worker in self._workers.values() if worker.open and worker.holds(demand.model))
+        slots = sum(worker.slots(kind) for worker in holders)
+        return demand.waiting * self._runs.run_s(kind) / slots if slots else float("inf")
 
     def _home(self, offers: Offers, model: str, able: Sequence[Worker]) -> Worker:
         if len(able) == 1:

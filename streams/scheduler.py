@@ -25,7 +25,7 @@ from streams.credits import Assignment, Worker
 from streams.estimates import LoadTimes, RunTimes
 from streams.lanes import Lane
 from streams.lone import Lone, idle_worker
-from streams.placement import Hold, Offers, Placement
+from streams.placement import Demand, Hold, Offers, Placement
 from streams.waiting import Waiting
 
 __all__ = ["Assignment", "Outlook", "Scheduler"]
@@ -56,6 +56,8 @@ class Scheduler:
         self._runs = RunTimes()
         self._loads = LoadTimes()
         self._placement = Placement(self._workers, self._runs, self._loads)
+        # Memory is filled from the database until something finds no room.
+        self._filling = True
         # Workers whose slots or models changed since the last decision: a dict for its order.
         self._changed: dict[str, None] = {}
 
@@ -80,6 +82,7 @@ class Scheduler:
                 lane.push(job, at_s)
             else:
                 lane.refused = True
+                self._filling = False
 
     def refill(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float, *, complete: bool) -> None:
         """Add jobs of a kind that the database has; ``complete``: it was read to its end."""
@@ -91,8 +94,9 @@ class Scheduler:
             lane.complete = lane.refused = False
 
     def wants_more(self, kind: Kind) -> bool:
-        """Whether there is room and the database may have more."""
-        return not self._lanes[kind].complete and len(self) <= self._most // 2
+        """Whether the database may have more, and there is room: once it is full, not before half of it is left."""
+        self._filling = self._filling or len(self) <= self._most // 2
+        return self._filling and not self._lanes[kind].complete
 
     def remove(self, tenant: str, job_id: str) -> bool:
         """Let a job wait no more; False where it did not."""
@@ -207,11 +211,12 @@ class Scheduler:
     def _of_lane(self, kind: Kind, lane: Lane, at_s: float) -> Iterator[Assignment]:
         offers = Offers(kind, self._workers.values())
         while offers.able and (flow := lane.next_flow()):
-            model = flow.model
-            choice = self._placement.choose(offers, model, lane.by_model[model], lane.parking.waited_s(model, at_s))
+            model, parking = flow.model, lane.parking
+            demand = Demand(model, lane.by_model[model], parking.waited_s(model, at_s), parking.cold)
+            choice = self._placement.choose(offers, demand)
             if isinstance(choice, Hold):
-                lane.parking.hold(model, at_s, choice.limit_s, cold=choice.cold)
-                lane.parking.park(flow)
+                parking.hold(model, at_s, choice.limit_s, cold=choice.cold)
+                parking.park(flow)
             else:
                 assignment = self._assign(choice, lane.take(flow), at_s)
                 offers.took(choice)

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from runtime.database.jobs import QueuedJob
 from schemas.events import Heartbeat, Slots
 from schemas.topics import Kind
-from streams.placement import GATHER_S
+from streams.placement import HOLD_S
 from streams.scheduler import Assignment, Scheduler
 from tests.unit.streams.records import job
 
@@ -178,7 +178,7 @@ class Cluster(RuleBasedStateMachine):
             while self.workers[name].beats:
                 self.receive_heartbeat(name)
         for _ in range(40):
-            self.now_s += GATHER_S
+            self.now_s += HOLD_S
             self.assign(100, leased=True)
         for kind in KINDS:
             kept = any(each.lost_attempts >= 2 and each.kind is kind for each in self._waiting())

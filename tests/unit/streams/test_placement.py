@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.events import Heartbeat
 from streams.credits import Worker
 from streams.estimates import LOAD_S, LoadTimes, RunTimes
-from streams.placement import GATHER_S, Placement
+from streams.placement import HOLD_S, Placement
 from streams.scheduler import Scheduler
 from tests.unit.streams.records import beat, job
 
@@ -119,8 +119,8 @@ def test_a_model_that_never_loads_holds_the_others_up_for_a_bounded_time() -> No
     made = scheduler(beat("a", slots=9))
     made.add([job("m", model="no-such-model"), job("n", model="n")], 0.0)
     assert given_at(made, 0.0) == [("m", "a")]
-    assert given_at(made, GATHER_S - 0.1) == []
-    assert given_at(made, GATHER_S) == [("n", "a")]
+    assert given_at(made, HOLD_S - 0.1) == []
+    assert given_at(made, HOLD_S) == [("n", "a")]
 
 
 @pytest.mark.parametrize("busy", [0, 8])
