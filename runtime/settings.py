@@ -50,6 +50,11 @@ class Settings:
     lease_s: float = 15.0
     #: How often a long job leaves a checkpoint, at most: a large one takes longer, and comes less often.
     checkpoint_s: float = 30.0
+    #: How often the request topics are compared with the jobs, for requests that were missed.
+    reconcile_s: float = 60.0
+    #: Jobs that may wait in all, which the dispatcher holds in memory, about 1 KB each; and of one tenant.
+    queue_jobs: int = 100_000
+    tenant_jobs: int = 50_000
     #: Jobs that a worker takes at once.
     generate_slots: int = 64
     finetune_slots: int = 1
@@ -85,6 +90,9 @@ class Settings:
             metrics_interval_s=read("METRICS_INTERVAL_S", _positive, default.metrics_interval_s),
             lease_s=read("LEASE_S", _positive, default.lease_s),
             checkpoint_s=read("CHECKPOINT_S", _positive, default.checkpoint_s),
+            reconcile_s=read("RECONCILE_S", _positive, default.reconcile_s),
+            queue_jobs=read("QUEUE_JOBS", _count, default.queue_jobs),
+            tenant_jobs=read("TENANT_JOBS", _count, default.tenant_jobs),
             generate_slots=read("GENERATE_SLOTS", _count, default.generate_slots),
             finetune_slots=read("FINETUNE_SLOTS", _count, default.finetune_slots),
             evaluate_slots=read("EVALUATE_SLOTS", _count, default.evaluate_slots),

@@ -8,7 +8,8 @@
     │   ├── InvalidRequest          a field is missing, unknown, of a wrong type or out of range
     │   ├── InvalidEnvelope         a CloudEvents header contradicts the topic
     │   ├── RequestTooLarge         the value is over the size limit
-    │   └── IdConflict              the id was used in this tenant for another body
+    │   ├── IdConflict              the id was used in this tenant for another body
+    │   └── QuotaExceeded           the tenant has too many jobs waiting (retryable)
     ├── JobError                while running: a failed result
     │   ├── ModelNotFound           no such model or adapter for this tenant
     │   ├── ModelUnavailable        no tier could give it now (retryable)
@@ -105,6 +106,19 @@ class IdConflict(RequestRefused):
         super().__init__(
             f"Job {job_id!r} of tenant {tenant!r} already exists with a different body and is untouched. "
             "Submit this one under a new id."
+        )
+
+
+class QuotaExceeded(RequestRefused):
+    """The tenant has as many jobs waiting as it may have (retryable)."""
+
+    code = "quota_exceeded"
+    retryable = True
+
+    def __init__(self, tenant: str, limit_jobs: int) -> None:
+        super().__init__(
+            f"Tenant {tenant!r} has {limit_jobs:,} jobs waiting, its limit. "
+            "Submit this one again, under a new id, when some of them have started."
         )
 
 

@@ -104,7 +104,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s),
             relay.run(),
-            reconciler.run(),
+            reconciler.run(settings.reconcile_s),
             quotas.run(),
             control.run(),
         ],

@@ -57,21 +57,34 @@ def judge(kind: Kind, record: Record, now: datetime) -> Verdict:
 def confirm(verdict: Verdict, fate: Admitted) -> Verdict:
     """The verdict once the database has compared it with what it knows; what is left of it is to be published.
 
-    A record that was read again repeats its dead letter and its terminal event, for a crash may have
-    come before them, but not that it is queued: by now the job may be further.
+    A record that was refused and is read again repeats its dead letter and its state, for a crash may have
+    come before them. One that was admitted does not say that it is queued, for the job may be further by now;
+    what is said of it this time (that it is late, or over a quota) comes too late to count.
     """
     admission = verdict.admission
     match fate:
         case Admitted.NEW:
             return verdict
         case Admitted.REREAD:
-            return replace(verdict, admission=admission if admission and admission.rejection else None)
+            return Verdict(verdict.record, None)
+        case Admitted.REFUSED:
+            if admission and admission.rejection:
+                return verdict
+            # Only where it was over its tenant's quota the first time.
+            return Verdict(verdict.record, None, RequestRefused("It was refused before; its job's result tells why."))
         case Admitted.REPEATED:
             return replace(verdict, admission=None)
         case Admitted.CONFLICT:
             assert admission is not None
             refusal = verdict.refusal or IdConflict(admission.tenant, admission.id)
             return Verdict(verdict.record, None, refusal)
+
+
+def refuse(verdict: Verdict, refusal: RequestRefused) -> Verdict:
+    """The verdict on a request that is valid, and refused all the same."""
+    admission = verdict.admission
+    assert admission is not None
+    return Verdict(verdict.record, _ended(admission, Terminal.FAILED, refusal), refusal)
 
 
 def dead_letter_headers(record: Record, refusal: RequestRefused) -> Headers:
@@ -119,26 +132,23 @@ class _Case:
         record = self.record
         key = (request.tenant, request.id or derived_id(record.topic, record.partition, record.offset))
         sha256 = request_digest(request)[1]
+        admission = self._admission(key, request, sha256)
         if request.deadline is None or request.deadline > self.now:
-            return Verdict(record, self._admission(key, request, sha256, None))
+            return Verdict(record, admission)
         late = JobExpired(
             f"The deadline {request.deadline.isoformat()} had passed when the request was admitted, at "
             f"{self.now.isoformat(timespec='seconds')}. Submit it again under a new id with a later one."
         )
-        expiry = self._terminal(key, Terminal.EXPIRED, sha256, late)
-        return Verdict(record, self._admission(key, request, sha256, expiry))
+        return Verdict(record, _ended(admission, Terminal.EXPIRED, late))
 
     def refused(self, refusal: RequestRefused) -> Verdict:
         key = readable_id(self.record.value)
         if key is None:
             return Verdict(self.record, None, refusal)
-        sha256 = digest(self.record.value or b"")
-        failure = self._terminal(key, Terminal.FAILED, sha256, refusal)
-        return Verdict(self.record, self._admission(key, None, sha256, failure), refusal)
+        admission = self._admission(key, None, digest(self.record.value or b""))
+        return Verdict(self.record, _ended(admission, Terminal.FAILED, refusal), refusal)
 
-    def _admission(
-        self, key: tuple[str, str], request: Request | None, sha256: str, rejection: ResultEvent | None
-    ) -> Admission:
+    def _admission(self, key: tuple[str, str], request: Request | None, sha256: str) -> Admission:
         return Admission(
             tenant=key[0],
             id=key[1],
@@ -149,18 +159,20 @@ class _Case:
             source=Source(self.record.topic, self.record.partition, self.record.offset),
             submitted_at=submitted_at(self.record, self.now),
             queued_at=self.now,
-            rejection=rejection,
             cost=cost_of(request) if request else 1,
         )
 
-    def _terminal(self, key: tuple[str, str], status: Terminal, sha256: str, reason: HeadraceError) -> ResultEvent:
-        return ResultEvent(
-            job_id=key[1],
-            tenant=key[0],
-            kind=self.kind,
-            status=status,
-            attempt=1,
-            finished_at=self.now,
-            error=ErrorInfo(reason.code, str(reason), reason.retryable),
-            lineage=Lineage(request=sha256, code=CODE_VERSION),
-        )
+
+def _ended(admission: Admission, status: Terminal, reason: HeadraceError) -> Admission:
+    """The admission of a request that will not run."""
+    end = ResultEvent(
+        job_id=admission.id,
+        tenant=admission.tenant,
+        kind=admission.kind,
+        status=status,
+        attempt=1,
+        finished_at=admission.queued_at,
+        error=ErrorInfo(reason.code, str(reason), reason.retryable),
+        lineage=Lineage(request=admission.request_sha256, code=CODE_VERSION),
+    )
+    return replace(admission, rejection=end)

@@ -20,6 +20,14 @@ class Instruments:
         self.latency_s = metrics.histogram(
             "headrace_intake_latency_seconds", "From a request's record to its row in the database.", ("kind",)
         )
+        self.queue_full = metrics.gauge(
+            "headrace_intake_paused", "1 while so many jobs wait that no requests are read."
+        )
+        self.missed = metrics.counter(
+            "headrace_reconciler_missed_requests_total",
+            "Requests that had neither a job nor a dead letter although they had been read.",
+            ("kind",),
+        )
         # Dispatch
         self.waiting = metrics.gauge(
             "headrace_dispatch_waiting_jobs", "Jobs in the scheduler, which holds the first ones.", ("kind",)
@@ -38,9 +46,7 @@ class Instruments:
         self.poisoned = metrics.counter(
             "headrace_reaper_poisoned_jobs_total", "Jobs that failed because they lost every worker."
         )
-        self.relayed = metrics.counter(
-            "headrace_relay_results_total", "Results that went from the outbox to Kafka."
-        )
+        self.relayed = metrics.counter("headrace_relay_results_total", "Results that went from the outbox to Kafka.")
         # Control
         self.wishes = metrics.counter(
             "headrace_control_wishes_total",

@@ -14,11 +14,12 @@ from schemas.errors import RequestRefused
 from schemas.events import StatusEvent
 from schemas.requests import Request
 from schemas.topics import DEAD_LETTERS, Kind
-from streams.admission import Verdict, confirm, dead_letter_headers, judge
+from streams.admission import Verdict, confirm, dead_letter_headers, judge, refuse
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.deliveries import Send, insist
 from streams.instruments import Instruments
+from streams.quotas import Quotas
 
 OnQueued = Callable[[Sequence[QueuedJob]], None]
 
@@ -27,17 +28,23 @@ class Intake:
     """Admits requests; ``on_queued`` is told of new jobs as soon as they are in the database."""
 
     def __init__(
-        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, on_queued: OnQueued
+        self,
+        database: DatabaseThread,
+        publisher: Publisher,
+        instruments: Instruments,
+        quotas: Quotas,
+        on_queued: OnQueued,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._instruments = instruments
+        self._quotas = quotas
         self._on_queued = on_queued
 
     async def admit(self, kind: Kind, chunk: Chunk) -> None:
         """Admit the requests of a chunk; when this returns, the chunk may be acknowledged.
 
-        1. Judge each record. A crash leaves nothing behind.
+        1. Wait until there is room in the queue; judge each record. A crash leaves nothing behind.
         2. One transaction: the rows of all jobs, and result and outbox row of those that will not
            run. A crash leaves the chunk to be read again; its rows are known as its own by topic,
            partition and offset.
@@ -49,17 +56,34 @@ class Intake:
         """
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        verdicts = await self._confirmed(kind, [judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+        await self._quotas.room()
+        judged = [judge(kind, record, datetime.now(UTC)) for record in chunk.records]
+        verdicts = await self._confirmed(kind, self._within_quotas(judged))
         news = [verdict.admission for verdict in verdicts if verdict.admission]
         letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
 
-        self._on_queued([_queued(row, row.request) for row in news if row.request and not row.rejection])
+        queued = [_queued(row, row.request) for row in news if row.request and not row.rejection]
+        self._quotas.admitted(job.tenant for job in queued)
+        self._on_queued(queued)
         for row in news:
             publish_status(self._publisher, _status(row), row.traceparent)
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
         self._instruments.chunk_s.labels(kind).observe(loop.time() - started_s)
+
+    def _within_quotas(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        more: Counter[str] = Counter()
+        kept: list[Verdict] = []
+        for verdict in verdicts:
+            row = verdict.admission
+            if row is None or row.rejection:
+                kept.append(verdict)
+                continue
+            refusal = self._quotas.refusal(row.tenant, more[row.tenant])
+            more[row.tenant] += 1
+            kept.append(refuse(verdict, refusal) if refusal else verdict)
+        return kept
 
     async def _confirmed(self, kind: Kind, verdicts: Sequence[Verdict]) -> list[Verdict]:
         admissions = [verdict.admission for verdict in verdicts if verdict.admission]

@@ -43,7 +43,8 @@ INSERT_JOBS: Final = text("""
 """)
 
 SELECT_DIGESTS: Final = text("""
-    SELECT jobs.tenant, jobs.id, jobs.request_sha256, jobs.source_topic, jobs.source_partition, jobs.source_offset
+    SELECT jobs.tenant, jobs.id, jobs.state, jobs.request_sha256, jobs.source_topic, jobs.source_partition,
+           jobs.source_offset
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
     JOIN jobs USING (tenant, id)
 """)
@@ -106,8 +107,10 @@ class Admitted(Enum):
     NEW = "new"
     #: The same request was here before: nothing to do.
     REPEATED = "repeated"
-    #: The same record was read again after a crash: what follows an admission may not have happened.
+    #: The same record was read again after a crash: the job waits, or is further by now.
     REREAD = "reread"
+    #: As before, and it was refused: whoever has to hear of that may not have.
+    REFUSED = "refused"
     #: The id belongs to another request, which stays as it is.
     CONFLICT = "conflict"
 
@@ -130,11 +133,17 @@ def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admit
         key = (admission.tenant, admission.id)
         row = known[key]
         if Source(row.source_topic, row.source_partition, row.source_offset) == admission.source:
-            fates.append(Admitted.NEW if key in inserted else Admitted.REREAD)
+            fates.append(Admitted.NEW if key in inserted else reread(admission, State(row.state)))
         else:
             fates.append(Admitted.REPEATED if row.request_sha256 == admission.request_sha256 else Admitted.CONFLICT)
     _reject(connection, [row for row, fate in zip(admissions, fates, strict=True) if fate is Admitted.NEW])
     return fates
+
+
+def reread(admission: Admission, state: State) -> Admitted:
+    """What became of an admission whose record was admitted before, by the state that its job has now."""
+    refused = state is State.REJECTED or (state is State.EXPIRED and admission.state is state)
+    return Admitted.REFUSED if refused else Admitted.REREAD
 
 
 def request_digest(request: Request) -> tuple[bytes, str]:

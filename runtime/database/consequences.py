@@ -115,7 +115,7 @@ def resubmission(case: Case, admission: Admission, became: Admitted) -> Conseque
             return Consequence(
                 action, tenant, admission.id, case.decision.fate, status=status, traceparent=admission.traceparent
             )
-        case Admitted.REPEATED | Admitted.REREAD:
+        case Admitted.REPEATED | Admitted.REREAD | Admitted.REFUSED:
             return Consequence(action, tenant, admission.id, TellAgain.fate)
         case Admitted.CONFLICT:
             reason = f"{admission.id} exists already, with a different body: choose another new_id"

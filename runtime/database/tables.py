@@ -62,7 +62,7 @@ jobs: Final = Table(
     #: far the checkpoint was by then.
     Column("lost_attempts", Integer, nullable=False, server_default="0"),
     Column("reached", BigInteger, nullable=False, server_default="0"),
-    Index("jobs_queued", "kind", "available_at", postgresql_where=text("state = 'queued'")),
+    Index("jobs_queued", "kind", "available_at", "tenant", "id", postgresql_where=text("state = 'queued'")),
     Index("jobs_leased", "lease_expires_at", postgresql_where=text("state IN ('scheduled', 'running')")),
     Index(
         "jobs_deadlines",

@@ -13,7 +13,11 @@ from runtime.kafka import assigned_consumer
 from schemas import topics
 
 WAIT_S: Final = 60.0
-NO_LEADER: Final = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
+#: What a broker says of a partition that was made just now.
+NO_LEADER: Final = frozenset({
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,6 @@ def end_offsets(bootstrap: str, partitions: list[TopicPartition]) -> list[TopicP
         try:
             found = {at: answer.result(WAIT_S).offset for at, answer in answers.items()}
         except KafkaException as error:
-            # Partitions that were made just now have no leader yet.
             if error.args[0].code() not in NO_LEADER or time.monotonic() > deadline_s:
                 raise
         else:

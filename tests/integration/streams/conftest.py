@@ -56,6 +56,7 @@ def start_dispatcher(broker: str, database: Database, tmp_path: Path) -> Iterato
                 "HEADRACE_METRICS_PORT": "0",
                 "HEADRACE_METRICS_INTERVAL_S": "1",
                 "HEADRACE_LEASE_S": "3",
+                "HEADRACE_RECONCILE_S": "5",
             },
         )
         started.append(process)

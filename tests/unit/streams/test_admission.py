@@ -166,7 +166,7 @@ def test_a_malformed_request_under_a_known_id_is_a_dead_letter_for_what_is_wrong
 def test_a_record_that_is_read_again_repeats_its_end_but_not_that_it_is_queued() -> None:
     assert confirm(judged(body(id="a")), Admitted.REREAD).admission is None
     refused = judged(body(id="a", n="x"))
-    assert confirm(refused, Admitted.REREAD) == refused
+    assert confirm(refused, Admitted.REFUSED) == refused
 
 
 def test_the_same_request_sent_twice_changes_nothing() -> None:

@@ -20,7 +20,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("lost_attempts", sa.Integer(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("reached", sa.BigInteger(), server_default="0", nullable=False))
     op.drop_index("jobs_queued", table_name="jobs")
-    op.create_index("jobs_queued", "jobs", ["kind", "available_at"], postgresql_where=QUEUED)
+    op.create_index("jobs_queued", "jobs", ["kind", "available_at", "tenant", "id"], postgresql_where=QUEUED)
     op.create_index("jobs_deadlines", "jobs", ["deadline"], postgresql_where=WAITING_WITH_DEADLINE)
     op.create_index("jobs_controlled", "jobs", ["id"], postgresql_where=CONTROLLED)
     op.create_table(
