@@ -1,6 +1,6 @@
 """``python -m workers``: one worker, with the servers that the environment's ``HEADRACE_`` variables name.
 
-SIGTERM or SIGINT: it takes no more jobs, finishes what it can in a few seconds, and exits with 0.
+SIGTERM or SIGINT: it takes no more jobs, finishes or gives back what it has in a few seconds, and exits with 0.
 """
 
 import logging

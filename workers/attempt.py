@@ -1,6 +1,6 @@
 """The terminal events that an attempt can end in, with what it used, how long it took and what it was made from."""
 
-import time
+import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,7 +22,7 @@ class Attempt:
     def __init__(self, work: WorkEvent) -> None:
         self._work = work
         self._begun_at = datetime.now(UTC)
-        self._begun_s = time.monotonic()
+        self._begun_s = asyncio.get_running_loop().time()
 
     def succeeded(self, ctx: JobContext, result: Result) -> ResultEvent:
         """It came to a result.
@@ -90,5 +90,5 @@ class Attempt:
             queued_s=round(max(0.0, queued.total_seconds()), 6),
             dispatched_s=round(max(0.0, dispatched.total_seconds()), 6),
             load_s=round(load_s, 6),
-            run_s=round(max(0.0, time.monotonic() - self._begun_s - load_s), 6),
+            run_s=round(max(0.0, asyncio.get_running_loop().time() - self._begun_s - load_s), 6),
         )

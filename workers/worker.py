@@ -28,7 +28,7 @@ from workers.outcomes import Outcomes
 log = logging.getLogger(__name__)
 
 #: How long generations may go on after the worker was told to stop; supervisors kill after 10 s.
-GRACE_S: Final = 6.0
+GRACE_S: Final = 5.5
 #: How long what is left then may take to stop by itself, and how long giving it back may take.
 STOPPING_S: Final = 0.5
 RETURN_S: Final = 1.0

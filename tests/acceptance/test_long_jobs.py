@@ -11,6 +11,7 @@ from producers import Headrace
 from runtime.database import Database
 from runtime.database.checkpoints import find
 from schemas import topics
+from schemas.codec import decode
 from schemas.events import LogProgress, StatusEvent, TrainProgress
 from schemas.requests import Dataset, FineTuneRequest, GenerateRequest, Hyperparameters, Record
 from schemas.results import FineTuneResult, ResultEvent, Terminal
@@ -107,15 +108,15 @@ def test_a_rolling_restart_under_load_loses_nothing_repeats_nothing_and_charges_
             client.submit_many(asked[wave * 100 : (wave + 1) * 100])
             assert owner(platform, client, tune).stop() == 0
         client.submit_many(asked[200:])
-        events = [client.result(job_id, WAIT_S) for job_id in (tune, *ids)]
         keys = {job_id.encode() for job_id in (tune, *ids)}
-        results = opened[topics.RESULTS.name]
-        records = results.until(lambda seen: keys <= {record.key for record in seen})
+        records = opened[topics.RESULTS.name].until(lambda seen: keys <= {record.key for record in seen}, WAIT_S)
 
+    events: list[ResultEvent] = [decode(ResultEvent, record.value or b"") for record in records if record.key in keys]
+    assert len(events) == len(keys)
     assert {event.status for event in events} == {Terminal.SUCCEEDED}
     assert {event.attempt for event in events} == {1}
-    assert tuned(events[0]).steps == 500
-    assert len([record for record in records if record.key in keys]) == len(keys)
+    (event,) = (event for event in events if event.job_id == tune)
+    assert tuned(event).steps == 500
     with database(platform) as connected, connected.begin() as connection:
         rows = connection.execute(
             text("SELECT count(*) FROM jobs WHERE id = ANY(:ids) AND lost_attempts = 0 AND state = 'succeeded'"),
