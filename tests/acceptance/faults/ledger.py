@@ -29,6 +29,12 @@ SELECT_JOBS: Final = """
 """
 
 
+SELECT_TRANSACTIONS: Final = """
+    SELECT pid, application_name, state, wait_event_type, wait_event, now() - xact_start, left(query, 200)
+    FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start
+"""
+
+
 class TopicReader:
     """Reads topics from where they end now, in a thread, with one isolation level, for as long as it is open."""
 
@@ -102,6 +108,13 @@ def read_jobs(dsn: str, tenants: Sequence[str]) -> dict[Key, JobRow]:
             (tenant, job_id): JobRow(state, attempt, epoch, status, canonical(event), code, usage_rows, in_outbox)
             for tenant, job_id, state, attempt, epoch, code, status, event, usage_rows, in_outbox in cursor
         }
+
+
+def open_transactions(dsn: str) -> list[str]:
+    """What Postgres is at, for the log of a run that does not come to an end."""
+    with closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
+        cursor.execute(SELECT_TRANSACTIONS)
+        return [" ".join(str(value) for value in row) for row in cursor]
 
 
 def regressions(before: Mapping[Key, JobRow], after: Mapping[Key, JobRow]) -> Iterator[tuple[Key, str]]:

@@ -12,7 +12,7 @@ import psycopg2
 
 from schemas import topics
 from schemas.events import FINAL_STATES
-from tests.acceptance.faults import ledger, verdict
+from tests.acceptance.faults import interruptions, ledger, verdict
 from tests.acceptance.faults.evidence import Evidence, JobRow, Key, Window
 from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
@@ -137,11 +137,15 @@ class Run:
 
     async def _drain(self, committed: TopicReader, uncommitted: TopicReader) -> None:
         """Wait until nothing is left to do, and the readers have all of it."""
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(DRAIN_S):
                 while not self._is_done(committed, uncommitted):
                     await asyncio.sleep(POLL_S)
                     await self._look()
+        except TimeoutError:
+            with suppress(psycopg2.Error):
+                found = await asyncio.to_thread(ledger.open_transactions, self._stack.dsn)
+                log.warning("something is left to do; open transactions: %s", found)
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_S):
                 for reader in (committed, uncommitted):
@@ -199,8 +203,8 @@ class Run:
             operations=dict(Counter(outcome.value for outcome in evidence.outcomes.values())),
             jobs=len(evidence.jobs),
             executions=len(evidence.executions),
-            reexecuted=sum(1 for _ in verdict.repeats(evidence)),
-            in_flight=verdict.in_flight(evidence),
+            reexecuted=sum(1 for _ in interruptions.repeats(evidence)),
+            in_flight=interruptions.in_flight(evidence),
             disorders=sum(1 for _ in verdict.disorders(evidence)),
             poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
             restarts=restarts,

@@ -13,8 +13,9 @@ from tests.acceptance.faults.run import RunLine
 from tests.acceptance.faults.schedule import BLOCK_SEEDS
 from tests.acceptance.processes import ROOT
 
-#: A schedule with its drain takes a minute at most, and the stack's start another.
-TIMEOUT_S = 180
+#: A schedule with its drain takes a minute at most. The first waits for the stack too, whose three JVMs and
+#: five processes take another on two busy cores.
+TIMEOUT_S = 300
 
 
 class Runs:

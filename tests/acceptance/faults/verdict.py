@@ -9,8 +9,8 @@ from typing import Final
 
 from schemas.events import FINAL_STATES, State
 from tests.acceptance.faults.bodies import FIRST
-from tests.acceptance.faults.evidence import Evidence, Key, StatusRecord, Window
-from tests.acceptance.faults.executions import Execution
+from tests.acceptance.faults.evidence import Evidence, Key, StatusRecord
+from tests.acceptance.faults.interruptions import all_windows, unexplained
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
 
 
@@ -50,10 +50,6 @@ class Violation:
     detail: str = ""
 
 
-#: How long after its end a fault explains that a job runs again: until the leases that it cost have run out.
-AFTERMATH_S: Final = 3.0
-#: The end of an execution is stored so long after it, at the very most, while nothing is wrong.
-STORED_S: Final = 2.0
 ATTEMPTS: Final = 3
 #: Why each flavour is refused; ``null`` is JSON, but no request.
 REFUSED: Final[Mapping[Flavour, tuple[str, ...]]] = {
@@ -181,15 +177,13 @@ def disorders(evidence: Evidence) -> Iterator[str]:
 
 def reexecuted(evidence: Evidence) -> Iterator[Violation]:
     """Executions after the first which no fault explains: none struck a worker of theirs while they were in flight."""
-    windows = (*evidence.windows, *poisonings(evidence))
-    for before, after in repeats(evidence):
-        if not any(_explains(window, before, after) for window in windows):
-            yield Violation(
-                Broken.REEXECUTED,
-                _name((after.tenant, after.job_id)),
-                f"{before.worker} from {before.begun_s:.2f}, {after.worker} from {after.begun_s:.2f}, "
-                f"attempts {before.attempt} and {after.attempt}",
-            )
+    for before, after in unexplained(evidence):
+        yield Violation(
+            Broken.REEXECUTED,
+            _name((after.tenant, after.job_id)),
+            f"{before.worker} from {before.begun_s:.2f}, {after.worker} from {after.begun_s:.2f}, "
+            f"attempts {before.attempt} and {after.attempt}",
+        )
 
 
 def stale(evidence: Evidence) -> Iterator[Violation]:
@@ -202,7 +196,7 @@ def stale(evidence: Evidence) -> Iterator[Violation]:
 
 def unjust(evidence: Evidence) -> Iterator[Violation]:
     """Jobs that ended in another way than their request deserved."""
-    windows = (*evidence.windows, *poisonings(evidence))
+    windows = all_windows(evidence)
     for key, operations in submitted(evidence).items():
         job = evidence.jobs.get(key)
         if job is None or job.result_status is None:
@@ -234,45 +228,6 @@ def submitted(evidence: Evidence) -> Mapping[Key, list[Operation]]:
         if operation.job_id and operation.flavour is not Flavour.TOO_GIANT:
             found[operation.tenant, operation.job_id].append(operation)
     return found
-
-
-def repeats(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:
-    """Each execution of a job but its first, with the one before it."""
-    by_job: dict[Key, list[Execution]] = defaultdict(list)
-    for execution in evidence.executions:
-        by_job[execution.tenant, execution.job_id].append(execution)
-    for executions in by_job.values():
-        yield from pairwise(executions)
-
-
-def in_flight(evidence: Evidence) -> int:
-    """Executions that were begun and not stored when a fault struck their worker."""
-    windows = (*evidence.windows, *poisonings(evidence))
-    return sum(any(_struck(window, execution) for window in windows) for execution in evidence.executions)
-
-
-def poisonings(evidence: Evidence) -> Iterator[Window]:
-    """The deaths of workers by poison jobs."""
-    poison = {
-        (operation.tenant, operation.job_id) for operation in evidence.operations if operation.flavour is Flavour.POISON
-    }
-    for execution in evidence.executions:
-        if (execution.tenant, execution.job_id) in poison:
-            workers = frozenset({execution.worker})
-            yield Window(execution.begun_s, execution.begun_s + 1, workers, "poison")
-
-
-def _explains(window: Window, before: Execution, after: Execution) -> bool:
-    """Whether the fault cost the first its lease, or brought the second a lease that was lost."""
-    if after.worker in window.workers and window.begin_s <= after.begun_s <= window.end_s + AFTERMATH_S:
-        return True
-    return _struck(window, before) and after.begun_s >= window.begin_s
-
-
-def _struck(window: Window, execution: Execution) -> bool:
-    ended_s = execution.ended_s + STORED_S if execution.ended_s is not None else window.begin_s
-    in_time = execution.begun_s <= window.end_s + AFTERMATH_S and ended_s >= window.begin_s
-    return execution.worker in window.workers and in_time
 
 
 def _deserved(operation: Operation) -> tuple[State, str | None]:

@@ -2,19 +2,22 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.acceptance.faults.schedule import BLOCK_SEEDS, FAULTS_S, PLAYS, Fault, draw
 
 SEEDS = st.integers(0, 10**9)
+unhurried = settings(deadline=None, max_examples=50)
 
 
+@unhurried
 @given(SEEDS)
 def test_a_seed_means_one_schedule(seed: int) -> None:
     assert draw(seed) == draw(seed)
 
 
+@unhurried
 @given(SEEDS)
 def test_faults_leave_half_a_minute_for_the_drain(seed: int) -> None:
     schedule = draw(seed)
@@ -22,18 +25,21 @@ def test_faults_leave_half_a_minute_for_the_drain(seed: int) -> None:
     assert all(strike.end_s <= schedule.end_s for strike in schedule.strikes)
 
 
+@unhurried
 @given(SEEDS)
 def test_all_faults_but_the_last_pair_have_quiet_before_them(seed: int) -> None:
     singles = draw(seed).strikes[:-1]
     assert all(after.at_s >= before.end_s + 0.9 for before, after in pairwise(singles))
 
 
+@unhurried
 @given(SEEDS)
 def test_the_last_two_faults_strike_together(seed: int) -> None:
     *_, first, second = draw(seed).strikes
     assert first.at_s < second.at_s < first.end_s
 
 
+@unhurried
 @given(st.integers(0, 10**6))
 def test_a_block_of_seeds_makes_every_fault(block: int) -> None:
     seeds = range(block * BLOCK_SEEDS, (block + 1) * BLOCK_SEEDS)
@@ -42,6 +48,7 @@ def test_a_block_of_seeds_makes_every_fault(block: int) -> None:
     assert len(strikes) == len(PLAYS)
 
 
+@unhurried
 @given(SEEDS)
 def test_an_ordinary_user_gets_only_faults_that_need_no_root(seed: int) -> None:
     plays = {(play.fault, target) for play in PLAYS if not play.isolated for target in play.targets}

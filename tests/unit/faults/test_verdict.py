@@ -7,8 +7,9 @@ import pytest
 from schemas.topics import Kind
 from tests.acceptance.faults.evidence import Evidence, JobRow, Letter, StatusRecord, Terminal, Window
 from tests.acceptance.faults.executions import Execution
+from tests.acceptance.faults.interruptions import in_flight
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
-from tests.acceptance.faults.verdict import Broken, disorders, in_flight, judge
+from tests.acceptance.faults.verdict import Broken, disorders, judge
 
 KEY = ("tenant", "job")
 NEW = Operation(0, *KEY, Kind.GENERATE, Flavour.NEW, b"", b"")

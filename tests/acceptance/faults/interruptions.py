@@ -1,0 +1,67 @@
+"""Which executions a fault may have interrupted, and so which may be followed by another."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+from tests.acceptance.faults.evidence import Evidence, Key, Window
+from tests.acceptance.faults.executions import Execution
+from tests.acceptance.faults.load import Flavour
+
+#: How long after its end a fault explains that a job runs again: until the leases that it cost have run out.
+AFTERMATH_S: Final = 3.0
+#: The end of an execution is stored so long after it, at the very most, while nothing is wrong.
+STORED_S: Final = 2.0
+
+
+def all_windows(evidence: Evidence) -> tuple[Window, ...]:
+    """The times of all faults that cost jobs their attempt, the deaths of workers by poison among them."""
+    return (*evidence.windows, *_poisonings(evidence))
+
+
+def repeats(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:
+    """Each execution of a job but its first, with the one before it."""
+    by_job: dict[Key, list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        by_job[execution.tenant, execution.job_id].append(execution)
+    for executions in by_job.values():
+        yield from pairwise(executions)
+
+
+def unexplained(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:
+    """Executions with the one before them which no fault interrupted."""
+    windows = all_windows(evidence)
+    for before, after in repeats(evidence):
+        if not any(_explains(window, before, after) for window in windows):
+            yield before, after
+
+
+def in_flight(evidence: Evidence) -> int:
+    """Executions that were begun and not stored when a fault struck their worker."""
+    windows = all_windows(evidence)
+    return sum(any(_struck(window, execution) for window in windows) for execution in evidence.executions)
+
+
+def _poisonings(evidence: Evidence) -> Iterator[Window]:
+    """The deaths of workers by poison jobs."""
+    poison = {
+        (operation.tenant, operation.job_id) for operation in evidence.operations if operation.flavour is Flavour.POISON
+    }
+    for execution in evidence.executions:
+        if (execution.tenant, execution.job_id) in poison:
+            workers = frozenset({execution.worker})
+            yield Window(execution.begun_s, execution.begun_s + 1, workers, "poison")
+
+
+def _explains(window: Window, before: Execution, after: Execution) -> bool:
+    """Whether the fault cost the first its lease, or brought the second a lease that was lost."""
+    if after.worker in window.workers and window.begin_s <= after.begun_s <= window.end_s + AFTERMATH_S:
+        return True
+    return _struck(window, before) and after.begun_s >= window.begin_s
+
+
+def _struck(window: Window, execution: Execution) -> bool:
+    ended_s = execution.ended_s + STORED_S if execution.ended_s is not None else window.begin_s
+    in_time = execution.begun_s <= window.end_s + AFTERMATH_S and ended_s >= window.begin_s
+    return execution.worker in window.workers and in_time
