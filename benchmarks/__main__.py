@@ -8,13 +8,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks import dispatch_admission, dispatch_bare, e2e_noop, latency_dispatch, slots_busy
+from benchmarks import (
+    dispatch_admission,
+    dispatch_bare,
+    e2e_noop,
+    fairness_tenant,
+    latency_dispatch,
+    locality_zipf,
+    memory_dispatcher,
+    slots_busy,
+    slots_model,
+)
 from benchmarks.figure import Figure
 
 RESULTS: Final = Path(__file__).parent / "results"
 BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
     module.NAME: module.measure
-    for module in (dispatch_bare, dispatch_admission, e2e_noop, latency_dispatch, slots_busy)
+    for module in (
+        dispatch_bare,
+        dispatch_admission,
+        e2e_noop,
+        latency_dispatch,
+        slots_busy,
+        slots_model,
+        fairness_tenant,
+        locality_zipf,
+        memory_dispatcher,
+    )
 }
 
 

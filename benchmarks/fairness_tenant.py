@@ -7,17 +7,18 @@ have more than enough waiting, one of them nineteen times as much: what does eac
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
 from benchmarks.cluster import Arrival, Cluster, Machine, Start
-from benchmarks.figure import Bar, Figure, compare
+from benchmarks.figure import RUNS, Bar, Figure, compare
 from runtime.database.jobs import QueuedJob
 from schemas.topics import Kind
 from streams.scheduler import Scheduler
 
+NAME: Final = "fairness.tenant"
 OTHERS: Final = 20
 #: The flood's part of all requests.
 FLOOD: Final = 0.95
@@ -38,18 +39,16 @@ WARM_S: Final = 10.0
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def tenant(runs: int = 3) -> list[Figure]:
-    """Both figures, over as many seeds."""
+def measure() -> Iterator[Figure]:
+    """Both figures, a seed a run."""
     alone, flooded = [], []
-    for seed in range(runs):
+    for seed in range(RUNS):
         quiet = list(others(seed))
         alone.append(p99_s(work(quiet, seed)))
         flooded.append(p99_s(work([*quiet, *flood(seed)], seed)))
-    equal = [index(shares(seed)) for seed in range(runs)]
-    return [
-        compare("fairness.tenant", "s, p99 wait", Bar("at most", 1.5), flooded, alone, "the others alone"),
-        compare("fairness.jain", "Jain's index", Bar("at least", 0.95), equal, [1.0] * runs, "equal shares"),
-    ]
+    yield compare(NAME, "s, p99 wait", Bar("at most", 1.5), flooded, alone, "the others alone")
+    equal = [index(shares(seed)) for seed in range(RUNS)]
+    yield compare("fairness.jain", "Jain's index", Bar("at least", 0.95), equal, [1.0] * RUNS, "equal shares")
 
 
 def others(seed: int) -> Iterable[Arrival]:
