@@ -91,12 +91,15 @@ class Relay:
         """Publish what there is; how long to wait for more."""
         try:
             while self._owner:
-                if self._cursor is None:
-                    self._cursor = await self._opened()
-                batch = await self._database.insist(outbox.waiting, self._cursor.position, BATCH_EVENTS, BATCH_BYTES)
+                # The partitions may move during each of these waits, and then the cursor is forgotten. If another
+                # process has taken the log over, the next batch is refused.
+                cursor = self._cursor
+                if cursor is None:
+                    cursor = self._cursor = await self._opened()
+                batch = await self._database.insist(outbox.waiting, cursor.position, BATCH_EVENTS, BATCH_BYTES)
                 if not batch.rows:
                     return HELD_BACK_S if batch.held_back else INTERVAL_S
-                self._cursor = await self._publish(self._cursor.database, batch.rows)
+                self._cursor = await self._publish(cursor.database, batch.rows)
         except LogTaken as taken:
             # While the partitions move, two processes may think that they are the one.
             log.warning("%s If I still dispatch in %g s, I take it back.", taken, RETRY_S)
