@@ -1,7 +1,7 @@
 """Simulate the delivery of jobs under faults.
 
 ``python -m tests.simulation --seeds 2000`` runs seeds 0 to 1999, ``--seeds A..B`` those from A to before B;
-``--seed N --trace`` replays one and prints what happened.
+``--seed N --trace`` replays one and prints what happened; ``--zoo`` looks for every planted bug.
 """
 
 import argparse
@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Final
 
-from tests.simulation.runner import run_all
+from tests.simulation.bugs import BUGS
+from tests.simulation.runner import hunt_all, run_all
 from tests.simulation.world import Report, simulate
 
 SHOWN: Final = 20
@@ -19,6 +20,8 @@ SHOWN: Final = 20
 def main() -> int:
     """Exit status 0 if every promise held, 1 if not."""
     arguments = _arguments()
+    if arguments.zoo:
+        return hunt_the_zoo(arguments.processes)
     if arguments.seed is not None:
         return replay(arguments.seed, trace=arguments.trace)
     return simulate_all(_range(arguments.seeds), arguments.processes)
@@ -52,6 +55,16 @@ def simulate_all(seeds: range, processes: int) -> int:
     return 1 if broken else 0
 
 
+def hunt_the_zoo(processes: int) -> int:
+    """Look for every planted bug, and show what each was caught by."""
+    missed = 0
+    for hunt in hunt_all(processes):
+        missed += hunt.invariant is None
+        print(f"{hunt.bug:60} {hunt.invariant or 'NOT FOUND':16} {hunt.seeds:4} seeds  {hunt.text}", flush=True)
+    print(f"{len(BUGS)} bugs, {missed} not found")
+    return 1 if missed else 0
+
+
 def _show(report: Report) -> None:
     print(f"seed {report.seed}: {report.callbacks:,} callbacks, {report.lasted_s:.1f} s, trace {report.trace_hash}")
     for invariant, text in report.violations[:3]:
@@ -66,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="print all that happened, with --seed")
+    parser.add_argument("--zoo", action="store_true", help="look for every planted bug")
     return parser.parse_args()
 
 

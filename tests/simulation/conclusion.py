@@ -139,7 +139,10 @@ class Conclusion:
                 self._journal.violate("ends as planned", f"{'/'.join(row.key)} is {row.state}")
             return
         poisoned = row.error_code == POISON
-        if plan.ending is Ending.KILLS:
+        if row.state == State.CANCELLED.value:
+            if not self._load.cancelled(row.key):
+                self._journal.violate("ends as planned", f"{'/'.join(row.key)} was cancelled, and nobody asked for it")
+        elif plan.ending is Ending.KILLS:
             if not poisoned or row.attempt != ATTEMPTS:
                 self._journal.violate("poison", f"{'/'.join(row.key)} ended {row.state} in attempt {row.attempt}")
         elif poisoned:

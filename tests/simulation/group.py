@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas import topics
-from schemas.topics import Kind
 from streams.chunks import Chunk
 from tests.simulation.kafka import Broker, Place
 from tests.simulation.loop import Process
 
 Handle = Callable[[Chunk], Awaitable[None]]
 
-REQUESTS: Final = tuple(
-    (topics.REQUESTS[kind].name, number) for kind in Kind for number in range(topics.REQUESTS[kind].partitions)
-)
+READ: Final = (*topics.REQUESTS.values(), topics.CONTROL)
+#: The partitions of the request topics and of the control topic.
+PLACES: Final = tuple((topic.name, number) for topic in READ for number in range(topic.partitions))
 HEARTBEATS: Final[Place] = (topics.WORKERS.name, 0)
 #: As Faust's settings in ``streams.app``, but shorter, so that a simulation has time for many rebalances.
 SESSION_S: Final = 4.0

@@ -13,6 +13,9 @@ from tests.simulation.workload import Ending, Plan
 from workers.context import JobContext, Tools
 from workers.job import Handlers
 
+#: What the first job of a model waits for it.
+LOAD_S: Final = 0.2
+
 
 class Stage(Protocol):
     """What the handlers tell of themselves."""
@@ -31,12 +34,21 @@ class Stage(Protocol):
 
 
 class _Models:
-    """Of a worker that holds none."""
+    """The models of a worker, which has room for all; the first use of one takes a while."""
 
     device: Final = "model"
 
+    def __init__(self) -> None:
+        self._held: dict[str, None] = {}
+
     def held(self) -> tuple[str, ...]:
-        return ()
+        return tuple(self._held)
+
+    async def load(self, name: str) -> None:
+        """Have the model."""
+        if name not in self._held:
+            await asyncio.sleep(LOAD_S)
+            self._held[name] = None
 
 
 def tools() -> Tools:
@@ -45,8 +57,10 @@ def tools() -> Tools:
 
 
 class _Tools:
-    models = _Models()
     engine = datasets = artifacts = trainer = None
+
+    def __init__(self) -> None:
+        self.models = _Models()
 
 
 def handlers(plans: Mapping[Key, Plan], stage: Stage) -> Handlers:
@@ -55,6 +69,7 @@ def handlers(plans: Mapping[Key, Plan], stage: Stage) -> Handlers:
     async def work(ctx: JobContext) -> str:
         run = stage.begin(PROCESS.get(), ctx)
         try:
+            await cast(_Models, ctx.models).load(ctx.job.request.model)
             plan = plans[ctx.job.tenant, ctx.job.id]
             for step in range(plan.steps):
                 await asyncio.sleep(plan.step_s)

@@ -19,15 +19,17 @@ from tests.simulation.postgres import Postgres
 from tests.simulation.processes import LEASE_S, SETTINGS
 from tests.simulation.statements import Statement
 from tests.simulation.tables import Key, Tables, Transaction
-from tests.simulation.transitions import Transitions
+from tests.simulation.transitions import ATTEMPTS, Transitions, is_final
 from tests.simulation.workload import Submission, Workload
 from workers.context import JobContext
 from workers.worker import Worker
 
 #: How long a worker may go on with a job that it has lost: the time to its next renewal, and some steps.
-STOP_S: Final = LEASE_S / 3 + 6.0
+STOP_S: Final = LEASE_S / 3 + 3.0
 #: How long a job may wait in a calm world while a slot for it is free.
 WAIT_S: Final = 12.0
+#: The same where last attempts are about: one that runs, and before it the wait for its worker's other jobs.
+LONE_S: Final = 26.0
 #: A fault so long ago explains nothing any more.
 ECHO_S: Final = 2 * LEASE_S
 SLOTS: Final = {
@@ -59,6 +61,7 @@ class Monitor:
         self._runs: defaultdict[Key, list[Run]] = defaultdict(list)
         self._begun: set[tuple[Key, int, Process]] = set()
         self._calm_s: float | None = None
+        self._owned_s: dict[Process, float] = {}
         self.on_kill: Callable[[Process], None] = lambda _process: None
         self.closed = False
         postgres.execute = self._execute
@@ -122,19 +125,25 @@ class Monitor:
                 self._journal.violate("runs once", f"{'/'.join(key)} ran twice under epoch {run.epoch}")
             self._begun.add(place)
         self._runs[key].append(run)
+        worker_id, left_s = self._workers[process].id, self._transitions.left_s.get(key)
+        if worker_id not in self._transitions.holders[key]:
+            self._journal.violate("strangers", f"{'/'.join(key)} runs at {worker_id}, which never had its lease")
+        if left_s is not None and (row.epoch == 0 or self._late(left_s, process)):
+            self._journal.violate("cancel", f"{'/'.join(key)} begins, and it had ended while it waited")
         return run
 
     def step(self, run: object) -> None:
         """A handler goes on."""
         assert isinstance(run, Run)
-        lost_s = self._transitions.ended_s.get((run.key, run.epoch))
-        if lost_s is None or self.closed:
+        if self.closed:
             return
-        now_s = self._loop.time()
-        if now_s - lost_s > STOP_S and not self._journal.explained(now_s - STOP_S, [run.process]):
-            self._journal.violate(
-                "stops", f"{'/'.join(run.key)} goes on at {run.process.name} {now_s - lost_s:.1f} s after its lease"
-            )
+        where = f"{'/'.join(run.key)} goes on at {run.process.name}"
+        lost_s = self._transitions.ended_s.get((run.key, run.epoch))
+        if lost_s is not None and self._late(lost_s, run.process):
+            self._journal.violate("stops", f"{where} {self._loop.time() - lost_s:.1f} s after its lease")
+        wished_s = self._transitions.wished_s.get(run.key)
+        if wished_s is not None and self._late(wished_s, run.process):
+            self._journal.violate("cancel", f"{where} {self._loop.time() - wished_s:.1f} s after it was cancelled")
 
     def end(self, run: object) -> None:
         """A handler has ended."""
@@ -147,19 +156,39 @@ class Monitor:
             self._journal.note(f"{process.name} dies of {reason}")
             self.on_kill(process)
 
+    def check_partitions(self, processes: Sequence[Process]) -> None:
+        """No worker stays that has lost its partition."""
+        for process in processes:
+            worker = self._workers.get(process)
+            if worker is None or worker.partition < 0 or not process.runs:
+                continue
+            row = self._tables.workers.get(worker.partition)
+            if row and row.worker_id == worker.id:
+                self._owned_s[process] = self._loop.time()
+            elif self._late(self._owned_s.get(process, self._loop.time()), process):
+                self._journal.violate("partitions", f"{process.name} stays, and partition {worker.partition} is gone")
+
+    def _late(self, since_s: float, process: Process) -> bool:
+        """Whether the process has had the time that it may take to hear of something."""
+        now_s = self._loop.time()
+        return now_s - since_s > STOP_S and not self._journal.explained(now_s - STOP_S, [process])
+
     def check_waiting(self, processes: Sequence[Process]) -> None:
         """No job waits while there is a slot for it."""
         if self._calm_s is None:
             return
         now_s = self._loop.time()
         workers = [process for process in processes if process.runs]
-        for row in self._tables.jobs.values():
+        rows = self._tables.jobs.values()
+        for row in rows:
             if row.state != State.QUEUED.value:
                 continue
-            # Those that went before it were given to workers meanwhile.
-            went_on_s = max(self._transitions.moved_s[row.key], self._transitions.leased_s[row.kind])
-            since_s = max(went_on_s, self._journal.quiet_since_s())
-            if now_s - since_s < WAIT_S:
+            # Those that went before it were given to workers meanwhile; a last attempt has a worker for itself.
+            alone = any(other.lost_attempts >= ATTEMPTS - 1 and not is_final(other) for other in rows)
+            kinds = list(Kind) if alone else [row.kind]
+            went_on_s = max(self._transitions.leased_s[kind] for kind in kinds)
+            since_s = max(self._transitions.moved_s[row.key], went_on_s, self._journal.quiet_since_s())
+            if now_s - since_s < (LONE_S if alone else WAIT_S):
                 continue
             leased = sum(other.leased and other.kind is row.kind for other in self._tables.jobs.values())
             if workers and leased < SLOTS[row.kind] * len(workers):

@@ -11,7 +11,7 @@ from runtime.database.thread import DatabaseThread
 from schemas.errors import ServerUnreachable
 from tests.simulation.clock import at
 from tests.simulation.loop import PROCESS, Process, SimLoop
-from tests.simulation.statements import STATEMENTS, Statement
+from tests.simulation.statements import Statement
 from tests.simulation.tables import Tables, Transaction
 
 #: A client that was frozen holds its transaction open; the server looks again after so long.
@@ -58,6 +58,8 @@ class Postgres:
         self.tables = Tables()
         self.weather = Weather()
         self.execute: Witness = lambda statement, arguments, tables, tx: statement(tables, tx, *arguments)
+        #: Told of a function that the model does not have.
+        self.on_stranger: Callable[[str], None] = lambda _name: None
         self._rng = rng
         self._world = world
         self._next_number = 1
@@ -149,7 +151,7 @@ def _next(server: Postgres, line: _Line) -> None:
 class SimDatabase(DatabaseThread):
     """A process' connection to the model."""
 
-    def __init__(self, server: Postgres, statements: Mapping[Any, Statement] = STATEMENTS) -> None:
+    def __init__(self, server: Postgres, statements: Mapping[Any, Statement]) -> None:
         self._server = server
         self._statements = statements
         self._line = _Line()
@@ -157,7 +159,8 @@ class SimDatabase(DatabaseThread):
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:  # type: ignore[override]
         statement = self._statements.get(work)
         if statement is None:
-            raise NotImplementedError(f"tests/simulation/statements.py has no {work.__module__}.{work.__qualname__}")
+            self._server.on_stranger(f"the model has no {work.__module__}.{work.__qualname__}")
+            raise NotImplementedError(work.__qualname__)
         future = self._server.loop.create_future()
         self._line.waiting.append(_Request(PROCESS.get(), future, statement, arguments, self._line))
         _next(self._server, self._line)

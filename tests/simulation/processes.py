@@ -6,33 +6,38 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
 from schemas import topics
 from schemas.codec import decode
-from schemas.events import WorkEvent
+from schemas.events import STOP_TYPE, StopEvent, WorkEvent
 from schemas.topics import Kind
 from streams.chunks import Chunk
+from streams.control import Control
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.intake import Intake
+from streams.quotas import Quotas
 from streams.reaper import Reaper
 from streams.relay import Relay
+from tests.simulation import statements, wishes
 from tests.simulation.group import HEARTBEATS, Coordinator, Membership
 from tests.simulation.handlers import tools
 from tests.simulation.kafka import Broker, Place, SimPublisher, SimRecord, SimResultLog
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.postgres import Postgres, SimDatabase
-from tests.simulation.statements import STATEMENTS, Statement
+from tests.simulation.statements import Statement
 from workers.consumer import Taken
 from workers.job import Handlers
 from workers.metrics import WorkerMetrics
 from workers.worker import Servers, Worker
 
+#: What the model of Postgres understands.
+STATEMENTS: Final = {**statements.STATEMENTS, **wishes.STATEMENTS}
 #: Short, so that a simulation has time for many of them.
 LEASE_S: Final = 5.0
+#: More than any simulation has.
+QUEUE_JOBS: Final = 10_000
 SETTINGS: Final = Settings(generate_slots=3, finetune_slots=1, evaluate_slots=1, lease_s=LEASE_S)
 BATCH_RECORDS: Final = 500
 
@@ -66,6 +71,7 @@ class Parts:
     dispatch: type[Dispatch] = Dispatch
     intake: type[Intake] = Intake
     reaper: type[Reaper] = Reaper
+    control: type[Control] = Control
     relay: type[Relay] = Relay
     worker: type[Worker] = Worker
     membership: type[Membership] = Membership
@@ -100,7 +106,8 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     parts = site.parts
     publisher = parts.publisher(site.broker, "dispatcher")
     dispatch = parts.dispatch(site.database(), publisher, site.instruments, LEASE_S)
-    intake = parts.intake(site.database(), publisher, site.instruments, dispatch.add)
+    quotas = Quotas(site.database(), QUEUE_JOBS, QUEUE_JOBS, site.instruments)
+    intake = parts.intake(site.database(), publisher, site.instruments, quotas, dispatch.add)
     relay = parts.relay(site.database(), parts.result_log(site.broker), site.instruments)
     agents = {topics.REQUESTS[kind].name: partial(intake.admit, kind) for kind in Kind}
 
@@ -116,18 +123,25 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
         await dispatch.heartbeats(chunk)
         relay.wake()
 
+    def left(jobs: Sequence[tuple[str, str]]) -> None:
+        dispatch.forget(jobs)
+        relay.wake()
+
+    control = parts.control(site.database(), publisher, site.instruments, left)
     membership = parts.membership(
         site.coordinator,
         site.broker,
         PROCESS.get(),
-        {**agents, topics.WORKERS.name: heartbeats},
+        {**agents, topics.WORKERS.name: heartbeats, topics.CONTROL.name: control.apply},
         assigned,
         revoked,
     )
     loops = [
         dispatch.run(),
-        parts.reaper(site.database(), publisher, site.instruments).run(LEASE_S / 3),
+        parts.reaper(site.database(), publisher, site.instruments).run(LEASE_S),
         relay.run(),
+        quotas.run(),
+        control.run(),
         membership.run(),
     ]
     await _until_stopped(stop, [asyncio.ensure_future(loop) for loop in loops], membership)
@@ -167,17 +181,20 @@ class PartitionReader:
             take(Taken(tuple(self.decode(records)), self.position))
             self._site.taken(PROCESS.get())
 
-    def decode(self, records: Sequence[SimRecord]) -> list[WorkEvent]:
-        """The jobs among the records that are this worker's."""
+    def decode(self, records: Sequence[SimRecord]) -> list[WorkEvent | StopEvent]:
+        """The jobs and the stops among the records that are this worker's."""
         found = []
         for record in records:
-            try:
-                event: WorkEvent = decode(WorkEvent, record.value or b"")
-            except msgspec.DecodeError:
-                continue
+            event_type = StopEvent if is_stop(record) else WorkEvent
+            event: WorkEvent | StopEvent = decode(event_type, record.value or b"")
             if event.lease.worker_id == self._worker_id:
                 found.append(event)
         return found
+
+
+def is_stop(record: SimRecord) -> bool:
+    """Whether a record of the work topic stops a job."""
+    return ("ce_type", STOP_TYPE.encode()) in record.headers
 
 
 async def open_partition(site: Site, partition: int, worker_id: str, _metrics: WorkerMetrics) -> PartitionReader:

@@ -3,13 +3,16 @@
 import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Final
 
+from tests.simulation.bugs import BUGS
 from tests.simulation.processes import Parts
 from tests.simulation.world import Report, simulate
 
+#: Within so many seeds every bug of the zoo has to be found.
+HUNT_SEEDS: Final = 300
 #: What a process is given at once.
 CHUNK_SEEDS: Final = 25
 
@@ -33,15 +36,31 @@ def run_some(seeds: Sequence[int], parts: Parts | None = None) -> list[Report]:
     return reports
 
 
-def caught(parts: Parts, seeds: range) -> tuple[int, Report | None]:
-    """How many seeds it took to break a promise, and the report; None where none of the seeds did."""
-    found = enumerate((simulate(seed, parts) for seed in seeds), 1)
-    return next(((count, report) for count, report in found if report.violations), (len(seeds), None))
+@dataclass(frozen=True)
+class Hunt:
+    """The search for one bug: after how many seeds it broke which promise; none where it was not found."""
+
+    bug: str
+    seeds: int
+    invariant: str | None
+    text: str
 
 
-def first(reports: Iterator[Report], most: int) -> list[Report]:
-    """The first reports that break a promise."""
-    return list(islice((report for report in reports if report.violations), most))
+def hunt_all(processes: int) -> Iterator[Hunt]:
+    """Hunt every bug of the zoo."""
+    with ProcessPoolExecutor(processes, get_context("spawn"), _quicken) as pool:
+        yield from pool.map(hunt, range(len(BUGS)))
+
+
+def hunt(number: int) -> Hunt:
+    """Run a bug of the zoo until it breaks a promise."""
+    bug = BUGS[number]
+    for seed in range(HUNT_SEEDS):
+        report = simulate(seed, bug.parts)
+        if report.violations:
+            invariant, text = report.violations[0]
+            return Hunt(bug.name, seed + 1, invariant, text)
+    return Hunt(bug.name, HUNT_SEEDS, None, "")
 
 
 def _quicken() -> None:

@@ -3,13 +3,15 @@
 ``tests/integration/database/test_model.py`` proves it against Postgres.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from runtime.database import admissions, jobs, outbox, outcomes, queue, workers
-from runtime.database.admissions import RANK, Admission, Admitted, needed_model
+from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, workers
+from runtime.database.admissions import RANK, Admission, Admitted, needed_model, reread
+from runtime.database.checkpoints import EndedCheckpoint
 from runtime.database.jobs import LeasedJob, QueuedJob
 from runtime.database.outbox import Batch, Position, Waiting
 from runtime.database.outcomes import ExpiredLease, Settlement
@@ -32,13 +34,13 @@ def admit(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Ad
     for row in rows:
         key = (row.tenant, row.id)
         if key not in tables.jobs:
-            tables.jobs[key] = _job_row(row)
+            tables.jobs[key] = _job_row(row, tables.wishes.get(key))
             inserted.add(key)
     fates = []
     for row in rows:
         known = tables.jobs[row.tenant, row.id]
         if known.source == row.source:
-            fates.append(Admitted.NEW if known.key in inserted else Admitted.REREAD)
+            fates.append(Admitted.NEW if known.key in inserted else reread(row, State(known.state)))
         else:
             same = known.request_sha256 == row.request_sha256
             fates.append(Admitted.REPEATED if same else Admitted.CONFLICT)
@@ -77,16 +79,17 @@ def queued(tables: Tables, tx: Transaction, kind: Kind, after: Mark, most: int) 
     waiting.sort(key=lambda row: row.place)
     page = [
         QueuedJob(
-            row.tenant,
-            row.id,
-            row.kind,
-            row.priority,
-            row.model,
-            row.queued_at,
-            row.traceparent,
-            row.attempt,
-            row.cost,
-            max((tx.now - row.queued_at).total_seconds(), 0.0),
+            tenant=row.tenant,
+            id=row.id,
+            kind=row.kind,
+            priority=row.priority,
+            model=row.model,
+            queued_at=row.queued_at,
+            traceparent=row.traceparent,
+            attempt=row.attempt,
+            cost=row.cost,
+            lost_attempts=row.lost_attempts,
+            waited_s=max((tx.now - row.queued_at).total_seconds(), 0.0),
         )
         for row in waiting[:most]
     ]
@@ -230,26 +233,7 @@ def lease_of(row: JobRow) -> Lease:
     return Lease(row.tenant, row.id, row.epoch, row.worker_id or "")
 
 
-#: What the model has of ``runtime.database``, by the function that it stands for.
-STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
-    admissions.admit: admit,
-    jobs.lease: lease,
-    queue.queued: queued,
-    jobs.renew: renew,
-    jobs.give_back: give_back,
-    outcomes.settle: settle,
-    outcomes.reap: reap,
-    outbox.waiting: waiting,
-    outbox.published: published,
-    outbox.identity: identity,
-    outbox.renumber: renumber,
-    workers.claim_partition: claim_partition,
-    workers.renew_worker: renew_worker,
-    workers.release_partition: release_partition,
-}
-
-
-def _job_row(row: Admission) -> JobRow:
+def _job_row(row: Admission, wish: ControlEvent | None) -> JobRow:
     request = row.request
     rejection = row.rejection
     return JobRow(
@@ -268,6 +252,7 @@ def _job_row(row: Admission) -> JobRow:
         queued_at=row.queued_at,
         available_at=row.queued_at,
         cost=row.cost,
+        control=wish,
         finished_at=row.queued_at if rejection else None,
         error_code=rejection.error.code if rejection and rejection.error else None,
     )
@@ -293,6 +278,42 @@ def _end(tables: Tables, tx: Transaction, row: JobRow, event: ResultEvent) -> No
     if row.leased:
         row.state, row.finished_at, row.lease_expires_at = event.status.value, event.finished_at, None
         row.error_code = event.error.code if event.error else None
+    store_end(tables, tx, row, event)
+
+
+def store_end(tables: Tables, tx: Transaction, row: JobRow, event: ResultEvent) -> None:
+    """The rows of ``results`` and ``outbox``."""
     encoded = encode(event)
     tables.results[row.key] = ResultRow(event.status.value, row.attempt, encoded)
     tables.outbox[row.key] = OutboxRow(row.tenant, row.id, row.traceparent, encoded, tx.now, tx.number)
+
+
+def ended_checkpoints(_tables: Tables, _tx: Transaction, _most: int) -> list[EndedCheckpoint]:
+    """As ``checkpoints.ended``: no handler of a simulation leaves one."""
+    return []
+
+
+#: What the model has of ``runtime.database``, by the function that it stands for.
+def waiting_of_tenants(tables: Tables, _tx: Transaction) -> dict[str, int]:
+    """As ``quotas.waiting``."""
+    return dict(Counter(row.tenant for row in tables.jobs.values() if row.state == State.QUEUED.value))
+
+
+STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
+    admissions.admit: admit,
+    jobs.lease: lease,
+    queue.queued: queued,
+    jobs.renew: renew,
+    jobs.give_back: give_back,
+    outcomes.settle: settle,
+    outcomes.reap: reap,
+    outbox.waiting: waiting,
+    outbox.published: published,
+    outbox.identity: identity,
+    outbox.renumber: renumber,
+    quotas.waiting: waiting_of_tenants,
+    checkpoints.ended: ended_checkpoints,
+    workers.claim_partition: claim_partition,
+    workers.renew_worker: renew_worker,
+    workers.release_partition: release_partition,
+}

@@ -1,5 +1,6 @@
 """What a transaction may do to the rows of jobs and results."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,11 @@ class Transitions:
         self.ended_s: dict[tuple[Key, int], float] = {}
         #: When a job's row changed last, other than by a renewal.
         self.moved_s: dict[Key, float] = {}
+        #: When the wish to cancel a leased job was noted, and when a job that waited has ended.
+        self.wished_s: dict[Key, float] = {}
+        self.left_s: dict[Key, float] = {}
+        #: The workers that ever had a lease on a job.
+        self.holders: defaultdict[Key, set[str]] = defaultdict(set)
         #: When a job of each kind was given to a worker last.
         self.leased_s: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
 
@@ -66,6 +72,8 @@ class Transitions:
         permits = {(lease.tenant, lease.job_id, lease.epoch) for lease in _leases(arguments)}
         for key, row in tables.jobs.items():
             was = before.get(key)
+            if row.leased and row.control and row.control.action == "cancel":
+                self.wished_s.setdefault(key, self._loop.time())
             if was is None:
                 self._moved(row, "admitted")
             elif (was.state, was.attempt, was.epoch, was.expires_at) != (
@@ -88,12 +96,17 @@ class Transitions:
             if was.state != State.QUEUED.value or row.epoch != was.epoch + 1:
                 self._violate("fence", row, f"was leased from state {was.state}, epoch {was.epoch}")
             self.began_s[key, row.epoch] = self.leased_s[row.kind] = self._loop.time()
+            if row.control and row.control.action == "cancel":
+                self._violate("cancel", row, "it was leased, and its client had cancelled it")
+            self.holders[key].add(row.worker_id or "")
             self._moved(row, f"leased to {row.worker_id}")
         elif was.state in LEASED and row.state not in LEASED:
             self._lease_ended(was, row, permitted)
         elif was.state in LEASED and not permitted:
             self._violate("fence", row, "a lease was changed by a stranger")
         elif was.state not in LEASED:
+            if row.state in FINAL:
+                self.left_s[key] = self._loop.time()
             self._moved(row, f"from {was.state} to {row.state}")
 
     def _lease_ended(self, was: _Before, row: JobRow, permitted: bool) -> None:
@@ -131,6 +144,11 @@ class Transitions:
 
     def _violate(self, invariant: str, row: JobRow, text: str) -> None:
         self._journal.violate(invariant, f"job {row.tenant}/{row.id}: {text}")
+
+
+def is_final(row: JobRow) -> bool:
+    """Whether the job has ended."""
+    return row.state in FINAL
 
 
 def _leases(value: object) -> Iterable[Lease]:

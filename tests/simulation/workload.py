@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
+from schemas.events import ControlEvent
 from schemas.topics import REQUESTS, Kind
 from tests.simulation.clock import at
 from tests.simulation.tables import Key
@@ -60,12 +61,27 @@ class Submission:
     plan: Plan | None
 
 
+@dataclass(frozen=True)
+class SentWish:
+    """What a client wants of a job, from ``at_s`` on."""
+
+    at_s: float
+    event: ControlEvent
+
+
 @dataclass
 class Workload:
     """Everything that is sent in one simulation, and every job's plan."""
 
     submissions: list[Submission] = field(default_factory=list)
     plans: dict[Key, Plan] = field(default_factory=dict)
+    wishes: list[SentWish] = field(default_factory=list)
+
+    def cancelled(self, key: Key) -> bool:
+        """Whether a client has cancelled the job."""
+        return any(
+            (wish.event.tenant, wish.event.job_id) == key and wish.event.action == "cancel" for wish in self.wishes
+        )
 
 
 def draw(rng: random.Random) -> Workload:
@@ -74,6 +90,7 @@ def draw(rng: random.Random) -> Workload:
     poison = rng.random() < 0.35
     for number in range(rng.randint(6, 18)):
         _add(load, rng, number, poison=poison and number % 8 == 3)
+    load.wishes.sort(key=lambda wish: wish.at_s)
     load.submissions.sort(key=lambda submission: submission.at_s)
     return load
 
@@ -99,6 +116,7 @@ def _add(load: Workload, rng: random.Random, number: int, *, poison: bool) -> No
     first = Submission(at_s, kind, _body(kind, key, priority=priority), Fate.RUNS, key, plan)
     load.submissions.append(first)
     load.plans[key] = plan
+    _add_wishes(load, rng, key, at_s)
     if rng.random() < 0.15:
         load.submissions.append(replace(first, at_s=at_s + rng.uniform(0.0, 5.0)))
     if rng.random() < 0.10:
@@ -113,6 +131,22 @@ def _add(load: Workload, rng: random.Random, number: int, *, poison: bool) -> No
         value = _body(kind, twin, priority=priority)
         later_s = at_s + rng.uniform(0.0, 3.0)
         load.submissions.append(Submission(later_s, kind, value, Fate.RUNS, twin, load.plans[twin]))
+
+
+def _add_wishes(load: Workload, rng: random.Random, key: Key, at_s: float) -> None:
+    """Now and then a client changes its mind, also before its request was read."""
+    tenant, job_id = key
+    draw_s = rng.random()
+    wish_s = at_s + rng.uniform(-0.5, 4.0)
+    if draw_s < 0.12:
+        load.wishes.append(SentWish(wish_s, ControlEvent(action="cancel", tenant=tenant, job_id=job_id)))
+    elif draw_s < 0.20:
+        resume_s = wish_s + rng.uniform(0.0, 6.0)
+        load.wishes.append(SentWish(wish_s, ControlEvent(action="pause", tenant=tenant, job_id=job_id)))
+        resume = ControlEvent(action="resume", tenant=tenant, job_id=job_id)
+        load.wishes.append(SentWish(resume_s, resume))
+        # A second one makes sure that nothing waits for ever: the first may be read before the pause of a late job.
+        load.wishes.append(SentWish(resume_s + 8.0, resume))
 
 
 def _plan(rng: random.Random, kind: Kind, *, poison: bool) -> Plan:

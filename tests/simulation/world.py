@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from schemas import topics
+from schemas.codec import encode
 from streams.instruments import Instruments
 from tests.simulation import faults, processes, workload
 from tests.simulation.clock import virtual_clock
 from tests.simulation.faults import CALM_S, Fault, Scenario, Sort
-from tests.simulation.group import HEARTBEATS, REQUESTS, Coordinator
+from tests.simulation.group import HEARTBEATS, PLACES, Coordinator
 from tests.simulation.handlers import handlers
 from tests.simulation.invariants import Monitor
 from tests.simulation.kafka import Broker
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.postgres import Postgres, Weather
 from tests.simulation.processes import Parts, SharedMetrics, Site
-from tests.simulation.workload import Submission
+from tests.simulation.workload import SentWish, Submission
 
 #: How long after the last fault everything has to have ended.
 DRAIN_S: Final = 120.0
@@ -119,7 +121,7 @@ class World:
         self.scenario: Scenario = faults.draw(self.rng)
         self.load = workload.draw(self.rng)
         metrics, instruments = _metrics()
-        coordinator = Coordinator(self.broker, (HEARTBEATS, *REQUESTS))
+        coordinator = Coordinator(self.broker, (HEARTBEATS, *PLACES))
         self.monitor = Monitor(self.loop, self.postgres, self.broker, self.load, trace=trace)
         self.site = Site(
             self.postgres,
@@ -143,7 +145,9 @@ class World:
         """From the first process to the last check."""
         for post in (self.dispatchers[0], *self.workers[: self.scenario.workers]):
             post.start()
-        asyncio.create_task(self._send(self.load.submissions))  # noqa: RUF006
+        sending = [self._send(self.load.submissions), self._wish(self.load.wishes)]
+        clients = [asyncio.create_task(client) for client in sending]
+        watch = asyncio.create_task(self._watch())
         for fault in self.scenario.faults:
             await asyncio.sleep(max(0.0, fault.at_s - self.loop.time()))
             self._strike(fault)
@@ -151,13 +155,26 @@ class World:
         await asyncio.sleep(max(0.0, min(last_s, CALM_S) - self.loop.time()))
         self._calm()
         until_s = self.loop.time() + DRAIN_S
+        watch.cancel()
         while self.loop.time() < until_s and not self.monitor.violations:
             await asyncio.sleep(CHECK_S)
-            self.monitor.check_waiting([post.process for post in self.workers if post.process])
-            if self.monitor.settled():
+            self._check()
+            if all(client.done() for client in clients) and self.monitor.settled():
                 await asyncio.sleep(AFTERMATH_S)
                 break
         self.monitor.conclude()
+        for client in clients:
+            client.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._check()
+
+    def _check(self) -> None:
+        workers = [post.process for post in self.workers if post.process]
+        self.monitor.check_partitions(workers)
+        self.monitor.check_waiting(workers)
 
     async def _send(self, submissions: list[Submission]) -> None:
         for submission in submissions:
@@ -166,6 +183,13 @@ class World:
             place = (workload.topic_of(submission), self.rng.randrange(3))
             offset = self.broker.append(place, None, submission.value, ())
             self.monitor.sent(submission, place, offset)
+
+    async def _wish(self, wishes: list[SentWish]) -> None:
+        for wish in wishes:
+            await asyncio.sleep(max(0.0, wish.at_s - self.loop.time()))
+            await self.broker.reachable()
+            name, key = topics.CONTROL.name, wish.event.job_id.encode()
+            self.broker.append((name, self.broker.partition_of(name, key)), key, encode(wish.event), ())
 
     def _strike(self, fault: Fault) -> None:
         self.monitor.note(f"fault {fault.sort.value} for {fault.lasts_s:.3f} s")

@@ -1,0 +1,207 @@
+"""Statements, a producer and a result log, each with one thing wrong."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from runtime.database.admissions import Admission, Admitted
+from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.outbox import Batch, Position
+from runtime.database.outcomes import ExpiredLease, Settlement
+from runtime.kafka import Delivery, OnDelivery
+from runtime.kafka_transactions import Outgoing
+from schemas.events import ControlEvent, Lease, State
+from schemas.results import ResultEvent
+from tests.simulation import statements
+from tests.simulation.kafka import Headers, SimPublisher, SimResultLog
+from tests.simulation.processes import LEASE_S
+from tests.simulation.statements import lease_of
+from tests.simulation.tables import Tables, Transaction, WorkerRow
+
+#: How far the wall clock is ahead of Postgres' that decides on leases.
+AHEAD_S = 4.0
+Decide = Callable[[ExpiredLease], ResultEvent | float]
+Decided = list[tuple[ExpiredLease, ResultEvent | float]]
+
+
+def admit_by_id_alone(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
+    """Takes another tenant's job of the same id for a repeat."""
+    known = {row.id: row.tenant for row in tables.jobs.values()}
+    fates = []
+    for row in rows:
+        stranger = known.setdefault(row.id, row.tenant) != row.tenant
+        fates.append(Admitted.REPEATED if stranger else statements.admit(tables, tx, [row])[0])
+    return fates
+
+
+def admit_over_the_first(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
+    """Puts the last request in the place of the first."""
+    fates = []
+    for row in rows:
+        fate = statements.admit(tables, tx, [row])[0]
+        if fate is Admitted.CONFLICT:
+            first = tables.jobs[row.tenant, row.id]
+            first.request, first.request_sha256, first.source = row.request, row.request_sha256, row.source
+            fate = Admitted.REPEATED
+        fates.append(fate)
+    return fates
+
+
+def lease_any_state(
+    tables: Tables, tx: Transaction, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float
+) -> list[LeasedJob]:
+    """Takes jobs from the workers that have them."""
+    for job, _ in assignments:
+        row = tables.jobs.get((job.tenant, job.id))
+        if row and row.leased:
+            row.state = State.QUEUED.value
+    return statements.lease(tables, tx, assignments, lease_s)
+
+
+def settle_unfenced(tables: Tables, tx: Transaction, settlements: Sequence[Settlement]) -> set[Lease]:
+    """Lets a stale attempt end the job of another."""
+    held = set()
+    for item in settlements:
+        row = tables.jobs.get((item.lease.tenant, item.lease.job_id))
+        if row and row.leased and statements.settle(tables, tx, [Settlement(lease_of(row), item.event)]):
+            held.add(item.lease)
+    return held
+
+
+def settle_without_outbox(tables: Tables, tx: Transaction, settlements: Sequence[Settlement]) -> set[Lease]:
+    """Tells nobody."""
+    held = statements.settle(tables, tx, settlements)
+    for lease in held:
+        tables.outbox.pop((lease.tenant, lease.job_id), None)
+    return held
+
+
+def renew_unfenced(
+    tables: Tables, tx: Transaction, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
+) -> dict[Lease, ControlEvent | None] | None:
+    """Extends whatever lease the jobs are under."""
+    if statements.renew_worker(tables, tx, partition, worker_id, [], lease_s) is None:
+        return None
+    held: dict[Lease, ControlEvent | None] = {}
+    for lease in leases:
+        row = tables.jobs.get((lease.tenant, lease.job_id))
+        if row and row.leased and statements.renew(tables, tx, [lease_of(row)], lease_s):
+            held[lease] = None
+    return held
+
+
+def renew_partition_alone(
+    tables: Tables, tx: Transaction, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
+) -> dict[Lease, ControlEvent | None] | None:
+    """Says that the jobs' leases were extended."""
+    held = statements.renew_worker(tables, tx, partition, worker_id, [], lease_s)
+    return None if held is None else dict.fromkeys(leases)
+
+
+def renew_without_wishes(
+    tables: Tables, tx: Transaction, partition: int, worker_id: str, leases: Sequence[Lease], lease_s: float
+) -> dict[Lease, ControlEvent | None] | None:
+    """Says nothing of what clients want."""
+    held = statements.renew_worker(tables, tx, partition, worker_id, leases, lease_s)
+    return None if held is None else dict.fromkeys(held)
+
+
+def lease_cancelled(
+    tables: Tables, tx: Transaction, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float
+) -> list[LeasedJob]:
+    """Looks at the state alone."""
+    wishes = {}
+    for job, _ in assignments:
+        if row := tables.jobs.get((job.tenant, job.id)):
+            wishes[row.key], row.control = row.control, None
+    taken = statements.lease(tables, tx, assignments, lease_s)
+    for key, wish in wishes.items():
+        tables.jobs[key].control = wish
+    return taken
+
+
+def claim_held_partition(tables: Tables, tx: Transaction, worker_id: str, _host: str, lease_s: float) -> int:
+    """Gives everybody the first partition."""
+    tables.workers[0] = WorkerRow(worker_id, tx.now + timedelta(seconds=lease_s))
+    return 0
+
+
+def reap_by_another_clock(tables: Tables, tx: Transaction, decide: Decide, most: int) -> Decided:
+    """Compares the leases with a clock that is ahead."""
+    return statements.reap(tables, replace(tx, now=tx.now + timedelta(seconds=AHEAD_S)), decide, most)
+
+
+def reap_renewed(tables: Tables, tx: Transaction, decide: Decide, most: int) -> Decided:
+    """Ends every lease some time after it was taken, renewed or not."""
+    for row in tables.jobs.values():
+        if row.leased and row.scheduled_at:
+            row.lease_expires_at = row.scheduled_at + timedelta(seconds=LEASE_S)
+    return statements.reap(tables, tx, decide, most)
+
+
+def reap_counting_twice(tables: Tables, tx: Transaction, decide: Decide, most: int) -> Decided:
+    """One attempt more."""
+    decided = statements.reap(tables, tx, decide, most)
+    for item, _ in decided:
+        tables.jobs[item.lease.tenant, item.lease.job_id].attempt += 1
+    return decided
+
+
+def reap_without_counting(tables: Tables, tx: Transaction, decide: Decide, most: int) -> Decided:
+    """No attempt more."""
+    decided = statements.reap(tables, tx, decide, most)
+    for item, decision in decided:
+        row = tables.jobs[item.lease.tenant, item.lease.job_id]
+        if not isinstance(decision, ResultEvent):
+            row.attempt, row.lost_attempts = item.attempt, 0
+    return decided
+
+
+def reap_for_ever(tables: Tables, tx: Transaction, decide: Decide, most: int) -> Decided:
+    """Queues jobs for a day that does not come."""
+    return statements.reap(tables, tx, lambda item: _long(decide(item)), most)
+
+
+def wait_for_nobody(tables: Tables, tx: Transaction, after: Position, most: int, most_bytes: int) -> Batch:
+    """Takes rows whose place in the order is not settled."""
+    return statements.waiting(tables, replace(tx, oldest=tx.number + 1_000_000), after, most, most_bytes)
+
+
+def _long(decision: ResultEvent | float) -> ResultEvent | float:
+    return decision if isinstance(decision, ResultEvent) else 1e7
+
+
+class TrustsItsBuffer(SimPublisher):
+    """Reports what it has not sent yet as delivered."""
+
+    def publish_raw(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int = -1,
+        on_delivery: OnDelivery | None = None,
+    ) -> None:
+        if on_delivery and topic.endswith(".dlq"):
+            on_delivery(Delivery(topic, 0, 0, None))
+            on_delivery = None
+        super().publish_raw(topic, key, value, headers, partition, on_delivery)
+
+
+class ForgetsItsPlace(SimResultLog):
+    """Writes the cursor in an exchange of its own, after the records."""
+
+    async def append(self, records: Sequence[Outgoing], cursor: str) -> None:
+        before = self._broker.cursor or ""
+        await super().append(records, before)
+        await super().append((), cursor)
+
+
+class NeverFenced(SimResultLog):
+    """Takes no notice of a later owner."""
+
+    def _commit(self, records: Sequence[Outgoing], cursor: str) -> None:
+        epoch, self._epoch = self._epoch, self._broker.log_epoch
+        super()._commit(records, cursor)
+        self._epoch = epoch

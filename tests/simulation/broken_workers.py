@@ -1,0 +1,95 @@
+"""Parts of the worker, each with one thing wrong."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.database.workers import renew_worker
+from schemas.codec import decode
+from schemas.events import Lease, Slots, StopEvent, WorkEvent
+from tests.simulation.kafka import SimRecord
+from tests.simulation.processes import PartitionReader, is_stop
+from workers.desk import Desk
+from workers.leases import Leases
+from workers.worker import Worker
+
+
+class _KeepsWhatIsLost(Leases):
+    """Takes no notice of an answer that says that a job or the partition is another's."""
+
+    async def renew(self) -> None:
+        await self._database.insist(renew_worker, self._partition, self._worker_id, tuple(self._held), self._lease_s)
+
+
+class _StopsNothing(Leases):
+    """Leaves the partition when it is lost, but never stops a job."""
+
+    async def renew(self) -> None:
+        held, self._held = self._held, _Silent(self._held)
+        try:
+            await super().renew()
+        finally:
+            self._held = held
+
+
+class _Silent(dict[Lease, Any]):
+    """The leases, none of which is found when it is looked up."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+class IgnoresPartitionLoss(Worker):
+    """A zombie."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._leases.__class__ = _KeepsWhatIsLost
+
+
+class IgnoresLeaseLoss(Worker):
+    """Runs lost jobs to their end."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._leases.__class__ = _StopsNothing
+
+
+class _TakesCopies(Desk):
+    """Forgets that it has a lease already."""
+
+    def take(self, work: WorkEvent) -> None:
+        self._leases.drop(work.lease)
+        super().take(work)
+
+
+class RunsCopies(Worker):
+    """Runs what Kafka duplicated."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._desk.__class__ = _TakesCopies
+
+
+class _SaysItIsFree(Desk):
+    """Tells of all its slots, always."""
+
+    def free(self) -> Slots:
+        return self.slots
+
+
+class HidesWhatItHas(Worker):
+    """Gives credit that it does not have."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._desk.__class__ = _SaysItIsFree
+
+
+class ReadsAll(PartitionReader):
+    """Reads what was for the workers before it."""
+
+    def begin(self) -> int:
+        return 0
+
+    def decode(self, records: Sequence[SimRecord]) -> list[WorkEvent | StopEvent]:
+        return [decode(WorkEvent, record.value or b"") for record in records if not is_stop(record)]
