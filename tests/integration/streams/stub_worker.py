@@ -34,6 +34,8 @@ class StubWorker:
         #: The most jobs that it had and had not answered.
         self.most_at_once = 0
         self.answers = threading.Event()
+        #: Whether it loses each job as soon as it has it, as a worker does that is killed by it and comes back.
+        self.forgets = threading.Event()
         self._database, self._publisher, self._models = database, publisher, models
         with database.begin() as connection:
             self.partition = workers.claim_partition(connection, name, socket.gethostname(), LEASE_S)
@@ -72,6 +74,8 @@ class StubWorker:
             self.most_at_once = max(self.most_at_once, len(self._held))
             if self.answers.is_set():
                 self._answer()
+            if self.forgets.is_set():
+                self._held.clear()
             self._heartbeat()
 
     def _answer(self) -> None:

@@ -65,8 +65,9 @@ def test_the_job_of_a_lost_worker_is_tried_again_and_a_third_loss_makes_it_poiso
 ) -> None:
     start_dispatcher()
     with tail(broker, topics.RESULTS.name) as results, tail(broker, topics.STATUS.name) as statuses:
-        worker = StubWorker(broker, database, publisher, "stub-deaf")
-        # It never answers and never renews its leases.
+        worker = StubWorker(broker, database, publisher, "stub-lost")
+        # It never answers and never renews its leases; the last attempt is for a worker that has nothing else.
+        worker.forgets.set()
         with worker.running():
             publish(publisher, "poison-", 1)
             (record,) = results.take_of("poison-0", 1)
