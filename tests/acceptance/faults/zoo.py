@@ -28,7 +28,7 @@ from workers.job import Handlers
 class Bug(StrEnum):
     """What is wrong."""
 
-    #: Workers write results without looking at the epoch.
+    #: Neither writes nor renewals of workers look at the epoch.
     NO_FENCE = "no fence"
     #: The reaper compares leases with its own clock.
     LOCAL_CLOCK = "lease by local clock"
@@ -95,7 +95,11 @@ def rewritten(bug: Bug, statement: str) -> str:
     """A statement as this bug has it."""
     match bug:
         case Bug.NO_FENCE:
-            return statement.replace(" AND jobs.epoch = item.epoch", "")
+            # A worker is not told either that its lease is another's.
+            told = statement.replace(
+                "RETURNING jobs.tenant, jobs.id, jobs.epoch", "RETURNING jobs.tenant, jobs.id, item.epoch"
+            )
+            return told.replace(" AND jobs.epoch = item.epoch", "")
         case Bug.LOCAL_CLOCK:
             return statement.replace("lease_expires_at < now()", f"lease_expires_at < to_timestamp({time.time()})")
         case Bug.NO_TENANT if "INSERT INTO jobs" in statement:
