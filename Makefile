@@ -10,11 +10,11 @@ WORKERS := 2
 SEEDS := 0..9
 SEEDS := 2000
 PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
-CODE := schemas producers streams workers runtime deploy scripts examples tests
+CODE := schemas producers streams workers runtime deploy scripts examples tests benchmarks
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-.PHONY: help setup demo up down test faults zoo check simulate lock clean
+.PHONY: help setup demo up down test faults zoo bench check simulate lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ faults: setup ## Run schedules of faults, a JSON line each: SEEDS=0..99.
 zoo: setup ## Plant bugs, one after the other, and see whether the fault schedules catch them.
 	@$(PYTHON) -m tests.acceptance.faults --zoo
 
+# Servers, Headrace and peers share two cores, on every machine: so the figures of two machines can be compared.
+bench: setup var/peers/made ## Measure every figure beside its peer's, or one: BENCH=e2e.noop.
+	@taskset --cpu-list 0,1 $(STACK) run --servers-only --dir var/bench -- $(PYTHON) -m benchmarks $(BENCH)
+
+var/peers/made: benchmarks/peers/requirements.txt
+	@var/uv/bin/uv venv --quiet --clear --no-python-downloads --python $(PYTHON) var/peers
+	@var/uv/bin/uv pip sync --quiet --python var/peers/bin/python --require-hashes $<
+	@touch $@
+
 check: setup ## Lint, format, types, import contracts, drift of the contract, unit tests.
 	@$(PYTHON) -m ruff check $(CODE)
 	@$(PYTHON) -m ruff format --check $(CODE)
@@ -55,6 +64,7 @@ simulate: setup ## Run the delivery of jobs under drawn faults: SEEDS=100000, or
 lock: setup ## Resolve the requirements and Kafka's jars again, and write their hashes.
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+	@$(LOCK) benchmarks/peers/requirements.in -o benchmarks/peers/requirements.txt
 	@$(LOCK) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
 	@scripts/lock-kafka
 
