@@ -5,8 +5,8 @@ The metrics and their intervals are in ``evaluation``, the batched decoding in `
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from typing import IO, Final
 
 from schemas.errors import JobSuspended, Unsupported, shown
 from schemas.requests import Dataset, EvaluateRequest
-from schemas.results import EvaluateResult
+from schemas.results import EvaluateResult, Score
 from workers.context import JobContext, LogLine
 from workers.datasets import Example
 from workers.evaluation.checkpoint import Basis, EvaluationState, restore, write
@@ -38,7 +38,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
     """Score ``request.model``, and ``request.baseline`` where there is one, on every example.
 
     Answers are greedy. The steps: load, read all data once (so that a bad line costs no answer), go on from
-    where an attempt before this one stood, answer and mark chunk by chunk, publish the outputs, resample. A
+    where an attempt before this one stood, answer and mark chunk by chunk, resample, publish the outputs. A
     crash leaves at most an artifact that nothing points to.
 
     Raises:
@@ -50,27 +50,26 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
     """
     if request.dataset is None:
         raise Unsupported(f"Task {shown(request.task)} can't be run: this version evaluates datasets. Pass `dataset`.")
-    async with AsyncExitStack() as lent:
-        models = []
-        for model_id in filter(None, (request.model, request.baseline)):
-            borrowing = ctx.models.borrow(ctx.job.tenant, model_id, None, ctx.meter)
-            models.append(await lent.enter_async_context(borrowing))
-        ctx.meter.base, ctx.meter.adapter = models[0].ref.base, models[0].ref.adapter
-        surveyed = await asyncio.to_thread(survey, ctx.datasets, request.dataset, request.max_examples, ctx.check)
-        ctx.meter.dataset_sha256 = surveyed.sha256
-        digests = [await asyncio.to_thread(content_digest, *model.directories) for model in models]
-        ctx.running()
-        with TemporaryDirectory(prefix="headrace-outputs-") as directory:
+    with TemporaryDirectory(prefix="headrace-outputs-") as directory:
+        async with AsyncExitStack() as lent:
+            models = []
+            for model_id in filter(None, (request.model, request.baseline)):
+                borrowing = ctx.models.borrow(ctx.job.tenant, model_id, None, ctx.meter)
+                models.append(await lent.enter_async_context(borrowing))
+            ctx.meter.base, ctx.meter.adapter = models[0].ref.base, models[0].ref.adapter
+            surveyed = await asyncio.to_thread(survey, ctx.datasets, request.dataset, request.max_examples, ctx.check)
+            ctx.meter.dataset_sha256 = surveyed.sha256
+            digests = [await asyncio.to_thread(content_digest, *model.directories) for model in models]
+            ctx.running()
             basis = Basis(surveyed.sha256, surveyed.examples, tuple(digests))
             scoring = _Scoring(request, ctx, basis, Path(directory))
             await scoring.resume()
             await scoring.answer(request.dataset, models)
-            artifact = await asyncio.to_thread(ctx.artifacts.publish, Path(directory))
-    marks = scoring.marks
-    scores = await asyncio.to_thread(marks.scores, request.seed, ctx.check)
+        scores = await scoring.scores()
+        artifact = await asyncio.to_thread(ctx.artifacts.publish, Path(directory))
     return EvaluateResult(
         model=request.model,
-        examples=len(marks),
+        examples=surveyed.examples,
         scores=scores,
         outputs_uri=f"{artifact.uri}/{OUTPUTS_NAME}",
         baseline=request.baseline,
@@ -84,7 +83,7 @@ class _Scoring:
     def __init__(self, request: EvaluateRequest, ctx: JobContext, basis: Basis, directory: Path) -> None:
         self._request, self._ctx, self._basis = request, ctx, basis
         self._outputs = directory / OUTPUTS_NAME
-        self.marks = Marks(request.metrics, compared=request.baseline is not None)
+        self._marks = Marks(request.metrics, compared=request.baseline is not None)
         #: Of prompts and completions, as of the last whole chunk: what is scored again is not counted again.
         self._tokens = (0, 0)
 
@@ -97,48 +96,55 @@ class _Scoring:
         try:
             if found.state.basis != self._basis:
                 raise ValueError("the data or the models are not those that it was made from")
-            await asyncio.to_thread(restore, self.marks, self._outputs, found.directory)
+            await asyncio.to_thread(restore, self._marks, self._outputs, found.directory)
         except (ValueError, OSError) as error:
             log.warning("job %s: its checkpoint can't be used, it starts over: %s", ctx.job.id, error)
             return
         found.state.add_to(ctx.meter)
         self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
-        ctx.report(LogLine("info", f"Goes on after {len(self.marks):,} examples, where an earlier lease has left it."))
+        ctx.report(LogLine("info", f"Goes on after {len(self._marks):,} examples, where an earlier lease has left it."))
 
     async def answer(self, dataset: Dataset, models: Sequence[LoadedModel]) -> None:
-        """Answer and mark the rest of the dataset chunk by chunk; every stop is answered here.
-
-        A suspended job leaves a checkpoint of its whole chunks. After the end of a lease nothing is written.
-        """
-        ctx, done, total = self._ctx, len(self.marks), self._basis.examples
+        """Answer and mark the rest of the dataset chunk by chunk."""
+        ctx, done, total = self._ctx, len(self._marks), self._basis.examples
         tally = Tally(ctx, total * len(models), "answers", done * len(models))
         contenders = [Contender(model, self._request, ctx, tally) for model in models]
         now_s = asyncio.get_running_loop().time
-        with ExitStack() as files:
+        async with self._suspensible(), AsyncExitStack() as files:
             outputs = files.enter_context(self._outputs.open("ab"))
             reading = await asyncio.to_thread(files.enter_context, ctx.datasets.open(dataset))
             examples = islice(reading, done, total)
             saved_s = now_s()
-            try:
-                while chunk := await asyncio.to_thread(_take, examples):
-                    answers = await gather([contender.answers(chunk) for contender in contenders])
-                    ids = [model.ref.id for model in models]
-                    await asyncio.to_thread(_mark, chunk, ids, answers, self.marks, outputs)
-                    self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
-                    ctx.check()
-                    if now_s() - saved_s >= ctx.checkpoints.every_s:
-                        await self._save()
-                        saved_s = now_s()
-            except JobSuspended:
-                await self._save()
-                raise
+            while chunk := await asyncio.to_thread(_take, examples):
+                answers = await gather([contender.answers(chunk) for contender in contenders])
+                ids = [model.ref.id for model in models]
+                await asyncio.to_thread(_mark, chunk, ids, answers, self._marks, outputs)
+                self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
+                ctx.check()
+                if now_s() - saved_s >= ctx.checkpoints.every_s:
+                    await self._save()
+                    saved_s = now_s()
+
+    async def scores(self) -> tuple[Score, ...]:
+        """A score a metric, with its interval."""
+        async with self._suspensible():
+            return await asyncio.to_thread(self._marks.scores, self._request.seed, self._ctx.check)
+
+    @asynccontextmanager
+    async def _suspensible(self) -> AsyncIterator[None]:
+        """Where stops are answered: a suspended job leaves a checkpoint of its whole chunks, any other one nothing."""
+        try:
+            yield
+        except JobSuspended:
+            await self._save()
+            raise
 
     async def _save(self) -> None:
-        if not len(self.marks):
+        if not len(self._marks):
             return
         state = EvaluationState(self._basis, *self._tokens, self._ctx.meter.device_s)
         await self._ctx.checkpoints.save(
-            len(self.marks), state, lambda directory: write(self.marks, self._outputs, directory)
+            len(self._marks), state, lambda directory: write(self._marks, self._outputs, directory)
         )
 
 

@@ -111,5 +111,4 @@ def _check(run: TrainingRun, weights: dict[str, torch.Tensor], moments: dict[str
 
 
 def _on_disk(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    # Copies, because safetensors refuses tensors that share memory.
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -11,10 +11,11 @@ from runtime.database.outcomes import ExpiredLease
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from schemas.events import Lease
+from schemas.limits import ATTEMPTS
 from schemas.results import ResultEvent, Terminal
 from schemas.topics import Kind
 from streams.instruments import Instruments
-from streams.reaper import ATTEMPTS, AWAY_S, DELAY_S, Reaper, decide
+from streams.reaper import AWAY_S, DELAY_S, Reaper, decide
 
 LEASE_S = 0.5
 

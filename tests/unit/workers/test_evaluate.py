@@ -205,6 +205,26 @@ def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same
     assert counts[-1] == 1_200
 
 
+def test_an_evaluation_that_is_suspended_after_its_last_answer_answers_nothing_again(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), metrics=EVERY_METRIC, max_tokens=3)
+    expected, _ = bench.run(evaluate, request)
+
+    def suspend_after_the_last_answer(ctx: JobContext) -> None:
+        bench.announced.listen = lambda _: ctx.stop(JobReturned("the worker leaves"))
+
+    bench.announced.events.clear()
+    with pytest.raises(JobReturned):
+        bench.run(evaluate, request, suspend_after_the_last_answer)
+    assert [event.done for event in bench.announced.events if isinstance(event, CountProgress)] == [5]
+    assert bench.checkpoints.positions == [5]
+    bench.announced.listen = lambda _: None
+    bench.announced.events.clear()
+    result, _ = bench.run(evaluate, request)
+
+    assert result == expected
+    assert not any(isinstance(event, CountProgress) for event in bench.announced.events)
+
+
 def test_a_checkpoint_of_a_dataset_that_was_changed_is_not_used(bench: Bench) -> None:
     bench.checkpoints.every_s = 0.0
     request = EvaluateRequest(model="tiny", dataset=Dataset(uri="data.jsonl"), max_tokens=1)
