@@ -116,7 +116,8 @@ class Dispatch:
             self._wake.clear()
 
     async def _dispatch(self) -> None:
-        now_s = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
         self._scheduler.release_lost(now_s - self._lease_s)
@@ -125,11 +126,17 @@ class Dispatch:
             await self._poll(Kind, POLL_JOBS)
         while self._owner:
             self._take_deliveries()
-            await self._poll([kind for kind in Kind if self._scheduler.wants_more(kind)], REFILL_JOBS)
-            assignments = self._scheduler.next_assignments(BATCH_JOBS, asyncio.get_running_loop().time())
-            if not assignments:
+            wanting = [kind for kind in Kind if self._scheduler.wants_more(kind)]
+            await self._poll(wanting, REFILL_JOBS)
+            assignments = self._scheduler.next_assignments(BATCH_JOBS, loop.time())
+            if assignments:
+                await self._lease(assignments)
+            elif not wanting:
                 break
-            await self._lease(assignments)
+            if loop.time() - now_s >= POLL_S:
+                # There is more to do, but what is done once in a while is due too.
+                self._wake.set()
+                break
         self._show()
         if self._places.due(now_s):
             self._places.tell(self._scheduler.outlooks(PLACES_JOBS), now_s)
