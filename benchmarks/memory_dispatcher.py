@@ -1,16 +1,19 @@
 """What a dispatcher's process takes with 100,000 jobs in its queue: the real one, which has read them from Postgres."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.request import urlopen
 from uuid import uuid4
 
 from benchmarks.figure import Bar, Figure, compare
 from benchmarks.headrace import platform, prepare
+from deploy.local.ports import free_ports
 from runtime.database import Database, admissions
 from runtime.database.admissions import Admission, Source, request_digest
 from schemas.codec import new_traceparent
@@ -24,8 +27,10 @@ TENANTS: Final = 1_000
 MODELS: Final = 50
 BATCH_JOBS: Final = 1_000
 BAR_MB: Final = 300.0
-#: How long it is watched once it says that it is ready, which is when it has read the queue.
+#: How long it may take to read the queue and tell of it, and how long it is watched from then on.
+READ_S: Final = 90.0
 WATCH_S: Final = 15.0
+WAITING: Final = re.compile(r'^headrace_dispatch_waiting_jobs\{.*kind="generate".*\} ([0-9.e+]+)$', re.MULTILINE)
 
 
 def measure() -> Iterator[Figure]:
@@ -35,7 +40,9 @@ def measure() -> Iterator[Figure]:
     with closing(Database(os.environ["HEADRACE_DATABASE"], "benchmark")) as database:
         fill(database, run)
         try:
-            with platform(workers=0) as pids:
+            (port,) = free_ports(1)
+            with platform(workers=0, settings={"HEADRACE_METRICS_PORT": str(port)}) as pids:
+                wait_until_read(port)
                 time.sleep(WATCH_S)
                 peak_mb = peak_bytes(pids["dispatcher"]) / 1e6
         finally:
@@ -48,6 +55,19 @@ def fill(database: Database, run: str) -> None:
     for first in range(0, JOBS, BATCH_JOBS):
         with database.begin() as connection:
             admissions.admit(connection, [_admission(run, number) for number in range(first, first + BATCH_JOBS)])
+
+
+def wait_until_read(port: int) -> None:
+    """Wait until the dispatcher's metrics say that it holds all the jobs."""
+    deadline = time.monotonic() + READ_S
+    held = 0.0
+    while held < JOBS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"The dispatcher holds {held:g} of {JOBS} jobs after {READ_S:g} s")
+        time.sleep(1.0)
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            shown = WAITING.findall(page.read().decode())
+        held = max(map(float, shown), default=0.0)
 
 
 def empty(database: Database, run: str) -> None:
