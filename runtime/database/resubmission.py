@@ -14,7 +14,7 @@ from schemas.limits import JOB_ID_CHARS
 from schemas.requests import Request
 
 SELECT_REQUESTS: Final = text("""
-    SELECT jobs.tenant, jobs.id, jobs.request::text AS request
+    SELECT jobs.tenant, jobs.id, jobs.request::text AS request, jobs.cost
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
     JOIN jobs ON jobs.tenant = item.tenant AND jobs.id = item.id
     WHERE jobs.request IS NOT NULL
@@ -35,10 +35,10 @@ def resubmit(
     rows = connection.execute(
         SELECT_REQUESTS, {"tenants": [job.tenant for job in jobs], "ids": [job.id for job in jobs]}
     )
-    requests: dict[tuple[str, str], Request] = {
-        (row.tenant, row.id): decode(Request, row.request.encode()) for row in rows
+    found: dict[tuple[str, str], tuple[Request, int]] = {
+        (row.tenant, row.id): (decode(Request, row.request.encode()), row.cost) for row in rows
     }
-    admissions = [_admission(wish, job, requests[job.tenant, job.id], now) for wish, job in items]
+    admissions = [_admission(wish, job, *found[job.tenant, job.id], now) for wish, job in items]
     return list(zip(admissions, admit(connection, admissions), strict=True))
 
 
@@ -49,7 +49,7 @@ def new_id(wish: Wish) -> str:
     return wish.event.new_id or wish.event.job_id[: JOB_ID_CHARS - len(ending)] + ending
 
 
-def _admission(wish: Wish, job: Standing, request: Request, now: datetime) -> Admission:
+def _admission(wish: Wish, job: Standing, request: Request, cost: int, now: datetime) -> Admission:
     assert wish.source is not None
     deadline = request.deadline if request.deadline and request.deadline > now else None
     renewed = msgspec.structs.replace(request, id=new_id(wish), tenant=job.tenant, deadline=deadline)
@@ -63,4 +63,5 @@ def _admission(wish: Wish, job: Standing, request: Request, now: datetime) -> Ad
         source=wish.source,
         submitted_at=now,
         queued_at=now,
+        cost=cost,
     )

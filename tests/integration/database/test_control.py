@@ -231,12 +231,14 @@ def test_a_job_whose_worker_was_lost_while_it_was_cancelled_does_not_run_again(c
 
 def test_a_retried_job_runs_as_a_job_of_its_own(connection: Connection) -> None:
     fail(connection, "a", generate("again"))
+    connection.execute(text("UPDATE jobs SET cost = 7"))
     (told,) = apply(connection, wish("retry", offset=41))
     assert (told.fate, told.job_id) == ("resubmitted", "a.r41")
     (item,) = jobs.lease(connection, [(queued(admission("a.r41")), "worker-1")], 30.0)
     assert isinstance(item.job.request, GenerateRequest)
     assert (item.job.request.prompt, item.job.request.id, item.job.attempt) == ("again", "a.r41", 1)
     assert state(connection) is State.FAILED
+    assert connection.execute(text("SELECT cost FROM jobs WHERE id LIKE 'a%'")).scalars().all() == [7, 7]
     (again,) = apply(connection, wish("retry", offset=41))
     assert (again.fate, again.status) == ("repeated", None)
 
