@@ -51,6 +51,16 @@ def worker(tmp_path: Path, redis_url: str) -> Iterator[OpenWorker]:
         yield open_worker
 
 
+def test_a_discarded_artifact_leaves_nothing_in_redis(adapter: Path, worker: OpenWorker, client: "Redis") -> None:
+    store = worker("a")
+    artifact = store.publish(adapter)
+    assert client.dbsize()
+
+    store.discard(artifact.sha256, artifact.uri)
+
+    assert client.dbsize() == 0
+
+
 def test_a_second_worker_gets_a_fresh_adapter_from_redis_alone(
     tmp_path: Path, adapter: Path, worker: OpenWorker
 ) -> None:

@@ -65,6 +65,32 @@ def test_another_worker_gets_the_files_from_the_store(tmp_path: Path, adapter: P
     assert (other.reads("store"), other.reads("disk")) == (1, 1)
 
 
+def test_a_discarded_artifact_is_gone_from_the_store_and_this_disk_and_may_be_published_again(
+    tmp_path: Path, adapter: Path
+) -> None:
+    worker = Worker(tmp_path, "a")
+    artifact = worker.store.publish(adapter)
+
+    worker.store.discard(artifact.sha256, artifact.uri)
+    worker.store.discard(artifact.sha256, artifact.uri)  # a repeat changes nothing
+
+    assert list((tmp_path / "store").iterdir()) == []
+    with pytest.raises(ModelUnavailable):
+        worker.store.fetch(artifact.sha256, artifact.uri)
+    assert worker.store.publish(adapter) == artifact
+    assert worker.store.fetch(artifact.sha256, artifact.uri).is_dir()
+
+
+def test_only_the_artifact_s_own_directory_is_deleted(tmp_path: Path, adapter: Path) -> None:
+    worker = Worker(tmp_path, "a")
+    artifact = worker.store.publish(adapter)
+
+    worker.store.discard(artifact.sha256, f"file://{tmp_path}/adapter")
+
+    assert adapter.is_dir()
+    assert Path(f"{tmp_path}/store/{artifact.sha256}").is_dir()
+
+
 @pytest.mark.parametrize("harm", ["cut", "changed", "missing"])
 def test_a_damaged_file_on_disk_is_replaced_from_the_store(tmp_path: Path, adapter: Path, harm: str) -> None:
     worker = Worker(tmp_path, "a")
