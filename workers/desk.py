@@ -12,6 +12,7 @@ from schemas.errors import JobPaused, JobReturned, JobSuspended
 from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
+from workers.ahead import Ahead
 from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
 from workers.job import Handlers, Settles, run_job
@@ -61,7 +62,8 @@ class Desk:
         metrics: WorkerMetrics,
         freed: Callable[[], None],
     ) -> None:
-        self.slots = slots
+        self._slots = slots
+        self._ahead = Ahead(slots)
         self._turns = {kind: asyncio.Semaphore(slots.free(kind)) for kind in Kind}  # first come, first served
         self._workplace = workplace
         self._leases = leases
@@ -94,15 +96,23 @@ class Desk:
         self._jobs[task] = held
         task.add_done_callback(self._done)
 
-    def free(self) -> Slots:
-        """How many more jobs of each kind can start at once."""
+    def room(self) -> Slots:
+        """How many jobs of each kind it takes: one a slot, and those that it has at hand for when one comes free."""
 
+        def of(kind: Kind) -> int:
+            return self._slots.free(kind) + self._ahead.of(kind)
+
+        return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
+
+    def free(self) -> Slots:
+        """How many more jobs of each kind it takes now."""
         unsettled = len(self._jobs) - self._taken.total()
         if unsettled >= UNSETTLED_JOBS:
             return Slots()
+        room = self.room()
 
         def of(kind: Kind) -> int:
-            return max(0, self.slots.free(kind) - self._taken[kind])
+            return max(0, room.free(kind) - self._taken[kind])
 
         return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
 
@@ -182,11 +192,13 @@ class Desk:
 
     @asynccontextmanager
     async def _slot(self, held: Held) -> AsyncIterator[None]:
-        kind = held.work.job.kind
+        kind, clock = held.work.job.kind, asyncio.get_running_loop().time
         try:
             async with self._turns[kind]:
                 held.begun = True
+                begun_s = clock()
                 yield
+                self._ahead.ended(kind, clock() - begun_s)
         finally:
             self._uncount(held)
 
@@ -210,7 +222,7 @@ class Desk:
 
     def _count(self, kind: Kind, change: int) -> None:
         self._taken[kind] += change
-        self._metrics.slots_busy.labels(kind).set(self._taken[kind])
+        self._metrics.slots_busy.labels(kind).set(min(self._taken[kind], self._slots.free(kind)))
 
 
 def _first_event(work: WorkEvent) -> int:

@@ -164,7 +164,7 @@ class Worker:
             partition=self.partition,
             position=self._position,
             free=Slots() if self._draining else self._desk.free(),
-            slots=self._desk.slots,
+            slots=self._desk.room(),
             models=self._tools.models.held(),
             device=str(self._tools.models.device),
             version=CODE_VERSION,
