@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: How long the stack may take from the end of the last fault until nothing is left to do.
 DRAIN_S: Final = 35.0
+#: How long after a fault its processes are waited for; the load goes on meanwhile.
+REPAIR_S: Final = 10.0
 #: How long its last events may take to reach the ledger's readers.
 READ_S: Final = 10.0
 POLL_S: Final = 0.25
@@ -130,7 +132,7 @@ class Run:
             await asyncio.sleep(strike.for_s)
         # Until the process serves again, what it was to do is not done.
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(REPAIR_S):
                 await self._stack.healthy()
         log.info("%s: %s is over", strike.fault, strike.target)
         self._windows.append(Window(begun_s, time.monotonic(), workers_struck(strike), strike.fault))
