@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Final
 import click
 import msgspec
 
+from tests.acceptance.faults import clocks
 from tests.acceptance.faults.run import Run, RunLine
 from tests.acceptance.faults.schedule import draw
 from tests.acceptance.faults.stack import FaultStack
@@ -27,6 +29,7 @@ log = logging.getLogger("faults")
 
 #: Set in the process that runs in namespaces of its own.
 ISOLATED: Final = "HEADRACE_FAULTS_ISOLATED"
+NAMESPACES: Final = ("unshare", "--net", "--mount", "--propagation", "private", "--")
 
 
 class Seeds(click.ParamType):
@@ -54,13 +57,13 @@ def main(seeds: range, keep: Path | None, zoo: bool) -> None:
     Exits with 0 if every run held its promises; with --zoo, if every planted bug broke the promise that it should.
     """
     isolated = os.environ.get(ISOLATED) == "1"
-    if os.geteuid() == 0 and not isolated:
+    if not isolated and _may_isolate():
         _isolate()
-    logging.basicConfig(
-        level=os.environ.get("FAULTS_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not isolated:
-        log.warning("Not root: faults of the network, of disks and of fsync are left out.")
+        log.warning("No namespaces for us here: faults of the network, of disks and of fsync are left out.")
+    if clocks.library() is None:
+        log.warning("No libfaketime here: clocks that should jump go right. Run `make setup`.")
     with _directory(keep) as directory:
         # Postgres has a user of its own, who must get there.
         directory.chmod(0o755)
@@ -78,11 +81,17 @@ def _directory(keep: Path | None) -> Iterator[Path]:
             yield Path(name)
 
 
+def _may_isolate() -> bool:
+    """Whether we may have namespaces, rules and disks of our own: root may, unless a container forbids it."""
+    attempt = "iptables --list --numeric && mount -t tmpfs headrace-faults /mnt"
+    return subprocess.run((*NAMESPACES, "sh", "-c", attempt), check=False, capture_output=True).returncode == 0
+
+
 def _isolate() -> None:
     """Become this command in namespaces of its own, which take along every rule, route and disk that it made."""
     os.environ[ISOLATED] = "1"
-    command = ("unshare", "--net", "--mount", "--propagation", "private", "--")
-    os.execvp(command[0], (*command, sys.executable, "-m", "tests.acceptance.faults", *sys.argv[1:]))  # noqa: S606
+    module = (sys.executable, "-m", "tests.acceptance.faults")
+    os.execvp(NAMESPACES[0], (*NAMESPACES, *module, *sys.argv[1:]))  # noqa: S606
 
 
 async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *, isolated: bool) -> bool:

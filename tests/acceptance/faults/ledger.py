@@ -35,6 +35,12 @@ SELECT_TRANSACTIONS: Final = """
 """
 
 
+SELECT_OUTBOX: Final = """
+    SELECT 'outbox', transaction, tenant, job_id, 'of', pg_snapshot_xmin(pg_current_snapshot())
+    FROM outbox ORDER BY transaction, tenant, job_id LIMIT 10
+"""
+
+
 class TopicReader:
     """Reads topics from where they end now, in a thread, with one isolation level, for as long as it is open."""
 
@@ -110,11 +116,13 @@ def read_jobs(dsn: str, tenants: Sequence[str]) -> dict[Key, JobRow]:
         }
 
 
-def open_transactions(dsn: str) -> list[str]:
-    """What Postgres is at, for the log of a run that does not come to an end."""
+def unfinished(dsn: str) -> list[str]:
+    """What Postgres is at and what waits to be published, for the log of a run that does not come to an end."""
     with closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
         cursor.execute(SELECT_TRANSACTIONS)
-        return [" ".join(str(value) for value in row) for row in cursor]
+        transactions = cursor.fetchall()
+        cursor.execute(SELECT_OUTBOX)
+        return [" ".join(str(value) for value in row) for row in (*transactions, *cursor)]
 
 
 def regressions(before: Mapping[Key, JobRow], after: Mapping[Key, JobRow]) -> Iterator[tuple[Key, str]]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,9 +92,10 @@ class Load:
         self._bursts: list[Flavour] = []
         self._jobs: Counter[str] = Counter()
 
-    async def run(self) -> None:
-        """Submit until cancelled."""
-        while True:
+    async def run(self, for_s: float) -> None:
+        """Submit for so long; a fault's repair that takes longer meets no new jobs."""
+        end_s = time.monotonic() + for_s
+        while time.monotonic() < end_s:
             for _ in range(JOBS_PER_TICK):
                 self._submit(self._usual())
             for flavour in self._bursts:

@@ -112,7 +112,7 @@ class Run:
         return self._line(evidence, restarts, drained_s, time.monotonic() - begun_s)
 
     async def _strike_all(self) -> None:
-        beside = [asyncio.create_task(self._load.run()), asyncio.create_task(self._watch())]
+        beside = [asyncio.create_task(self._load.run(self._schedule.end_s)), asyncio.create_task(self._watch())]
         try:
             async with asyncio.TaskGroup() as striking:
                 for strike in self._schedule.strikes:
@@ -146,8 +146,8 @@ class Run:
                     await self._look()
         except TimeoutError:
             with suppress(psycopg2.Error):
-                found = await asyncio.to_thread(ledger.open_transactions, self._stack.dsn)
-                log.warning("something is left to do; open transactions: %s", found)
+                found = await asyncio.to_thread(ledger.unfinished, self._stack.dsn)
+                log.warning("something is left to do: %s", found)
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_S):
                 for reader in (committed, uncommitted):

@@ -118,7 +118,7 @@ PLAYS: Final = (
     Play(Fault.AFTER_ADMISSION, DISPATCHERS, 3, 4),
     Play(Fault.AFTER_PRODUCE, DISPATCHERS, 3, 4),
     Play(Fault.AFTER_OFFSETS, DISPATCHERS, 3, 4),
-    Play(Fault.FREEZE, WORKERS, 7, 9),
+    Play(Fault.FREEZE, WORKERS, 8, 10),
     Play(Fault.FREEZE, DISPATCHERS, 7, 11),
     Play(Fault.FREEZE, BROKERS, 3, 6),
     Play(Fault.FREEZE, (REDIS,), 3, 5),

@@ -25,7 +25,7 @@ from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.schedule import BROKERS, CLOCKED, DISPATCHERS, POSTGRES, REDIS, WORKERS
 
 #: Short, so that a lease runs out within a schedule, and long enough for two busy cores.
-LEASE_S: Final = 4.0
+LEASE_S: Final = 5.0
 EXTRA_DISPATCHERS: Final = ("dispatcher-3", "dispatcher-4")
 #: Groups by which the kernel tells the processes apart.
 GROUPS: Final = {

@@ -60,9 +60,9 @@ TRIALS: Final = (
     _trial(
         Bug.NO_FENCE,
         Broken.STALE,
-        Strike(3, Fault.FREEZE, "worker-1", 7),
-        Strike(13, Fault.FREEZE, "worker-2", 7.5),
-        Strike(23, Fault.FREEZE, "worker-3", 8),
+        Strike(3, Fault.FREEZE, "worker-1", 8),
+        Strike(14, Fault.FREEZE, "worker-2", 8.5),
+        Strike(25, Fault.FREEZE, "worker-3", 9),
     ),
     _trial(Bug.LOCAL_CLOCK, Broken.REEXECUTED, Strike(2, Fault.CLOCK_AHEAD, "dispatcher-2", 6)),
     _trial(Bug.NO_TENANT, Broken.LOST),
