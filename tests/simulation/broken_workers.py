@@ -74,7 +74,7 @@ class _SaysItIsFree(Desk):
     """Tells of all its slots, always."""
 
     def free(self) -> Slots:
-        return self.slots
+        return self.room()
 
 
 class HidesWhatItHas(Worker):

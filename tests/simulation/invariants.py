@@ -62,6 +62,7 @@ class Monitor:
         self._begun: set[tuple[Key, int, Process]] = set()
         self._calm_s: float | None = None
         self._owned_s: dict[Process, float] = {}
+        self._most: defaultdict[Process, dict[Kind, int]] = defaultdict(lambda: dict.fromkeys(Kind, 0))
         self.on_kill: Callable[[Process], None] = lambda _process: None
         self.closed = False
         postgres.execute = self._execute
@@ -107,10 +108,17 @@ class Monitor:
     def taken(self, process: Process) -> None:
         """A worker has taken records from its partition."""
         desk = self._workers[process]._desk
-        for kind, slots in SLOTS.items():
+        for kind, most in self._rooms(process).items():
             outstanding = desk._taken[kind]
-            if outstanding > slots and not self._journal.explained(self._loop.time() - ECHO_S, self._journal.met()):
-                self._journal.violate("credits", f"{process.name} has {outstanding} {kind} jobs for {slots} slots")
+            if outstanding > most and not self._journal.explained(self._loop.time() - ECHO_S, self._journal.met()):
+                self._journal.violate("credits", f"{process.name} has {outstanding} {kind} jobs and room for {most}")
+
+    def _rooms(self, process: Process) -> dict[Kind, int]:
+        """The most jobs of each kind that the worker has ever had room for."""
+        room, rooms = self._workers[process]._desk.room(), self._most[process]
+        for kind in Kind:
+            rooms[kind] = max(rooms[kind], room.free(kind))
+        return rooms
 
     def begin(self, process: Process, ctx: JobContext) -> Run:
         """A handler was called."""
@@ -149,6 +157,8 @@ class Monitor:
         """A handler has ended."""
         assert isinstance(run, Run)
         self._runs[run.key].remove(run)
+        # Before the worker learns how long it took, and makes room or less room by that.
+        self._rooms(run.process)
 
     def kill(self, process: Process, reason: str) -> None:
         """A handler takes its process along."""

@@ -34,7 +34,7 @@ def admit(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Ad
     for row in rows:
         key = (row.tenant, row.id)
         if key not in tables.jobs:
-            tables.jobs[key] = _job_row(row, tables.wishes.get(key))
+            tables.jobs[key] = _job_row(row, tables.wishes.get(key), tx)
             inserted.add(key)
     fates = []
     for row in rows:
@@ -233,7 +233,7 @@ def lease_of(row: JobRow) -> Lease:
     return Lease(row.tenant, row.id, row.epoch, row.worker_id or "")
 
 
-def _job_row(row: Admission, wish: ControlEvent | None) -> JobRow:
+def _job_row(row: Admission, wish: ControlEvent | None, tx: Transaction) -> JobRow:
     request = row.request
     rejection = row.rejection
     return JobRow(
@@ -249,8 +249,8 @@ def _job_row(row: Admission, wish: ControlEvent | None) -> JobRow:
         source=row.source,
         deadline=request.deadline if request else None,
         submitted_at=row.submitted_at,
-        queued_at=row.queued_at,
-        available_at=row.queued_at,
+        queued_at=min(row.queued_at, tx.now),
+        available_at=tx.now,
         cost=row.cost,
         control=wish,
         finished_at=row.queued_at if rejection else None,
