@@ -16,7 +16,9 @@ from typing import Final, Protocol
 
 from runtime.database.jobs import QueuedJob
 from schemas.events import Heartbeat, Slots
+from schemas.topics import Kind
 from streams.credits import Assignment
+from workers.ahead import Ahead
 
 #: From a request's record to its row in Postgres, which is when the scheduler hears of it.
 ADMISSION_S: Final = 0.010
@@ -56,12 +58,15 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Machine:
-    """What each worker has: ``ahead`` is how many jobs it takes beyond its slots, to begin them without delay."""
+    """What each worker has: slots, room for so many models, and how long it takes to load one.
+
+    How far it looks ahead follows from the jobs, as in ``workers.ahead``, unless ``ahead`` says it.
+    """
 
     slots: int
     room: int
     load_s: float
-    ahead: int = 0
+    ahead: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,26 @@ class _Worker:
     models: dict[str, _Model] = field(default_factory=dict)
     loader_free_s: float = 0.0
     tells: bool = False
+    by_tenant: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.looks = Ahead(Slots(generate=self.machine.slots))
+
+    def next_waiting(self) -> Arrival:
+        """As ``workers.turns`` has it: of the tenant that has the fewest slots."""
+        arrival = min(self.waiting, key=lambda each: self.by_tenant[each.job.tenant])
+        self.waiting.remove(arrival)
+        return arrival
 
     def beat(self, now_s: float) -> Heartbeat:
         machine = self.machine
-        total = machine.slots + machine.ahead
+        total = machine.slots + (self.looks.of(Kind.GENERATE) if machine.ahead is None else machine.ahead)
         return Heartbeat(
             worker_id=f"worker-{self.number}",
             host="simulated",
             partition=self.number,
             position=self.position,
-            free=Slots(generate=total - self.taken),
+            free=Slots(generate=max(0, total - self.taken)),
             models=tuple(name for name, model in self.models.items() if model.ready_s <= now_s),
             slots=Slots(generate=total),
         )
@@ -171,8 +186,9 @@ class Cluster:
 
     def _start(self, worker: _Worker) -> None:
         while worker.waiting and worker.running < worker.machine.slots:
-            arrival = worker.waiting.pop(0)
+            arrival = worker.next_waiting()
             worker.running += 1
+            worker.by_tenant[arrival.job.tenant] += 1
             ready_s = self._load(worker, arrival.job.model)
             self.starts.append(Start(arrival, ready_s, worker.number))
             self.busy_s += arrival.run_s
@@ -195,6 +211,8 @@ class Cluster:
     def _end(self, worker: _Worker, arrival: Arrival) -> None:
         worker.running -= 1
         worker.taken -= 1
+        worker.by_tenant[arrival.job.tenant] -= 1
+        worker.looks.ended(Kind.GENERATE, arrival.run_s)
         worker.models[arrival.job.model].users -= 1
         self._left -= 1
         self._start(worker)

@@ -23,17 +23,17 @@ OTHERS: Final = 20
 #: The flood's part of all requests.
 FLOOD: Final = 0.95
 MODELS: Final = 4
-WORKERS: Final = 4
-MACHINE: Final = Machine(slots=16, room=MODELS, load_s=1.0)
+WORKERS: Final = 2
+MACHINE: Final = Machine(slots=64, room=MODELS, load_s=1.0)
 #: Seconds that a job runs on average, exponential; its cost is in proportion.
 RUN_S: Final = 0.25
 TOKENS_PER_S: Final = 1_000
 #: Of what the workers can do, the others ask for this part; the flood for the rest, and more.
 OTHERS_LOAD: Final = 0.10
-SECONDS: Final = 60.0
+SECONDS: Final = 30.0
 #: Jobs of each of the others that wait at once, and for how long they all last.
 BACKLOG: Final = 120
-BACKLOG_S: Final = 8.0
+BACKLOG_S: Final = 4.0
 #: The models are loaded by then.
 WARM_S: Final = 10.0
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,6 +18,7 @@ from workers.context import Announcer, JobContext, Tools
 from workers.job import Handlers, Settles, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
+from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Desk:
     ) -> None:
         self._slots = slots
         self._ahead = Ahead(slots)
-        self._turns = {kind: asyncio.Semaphore(slots.free(kind)) for kind in Kind}  # first come, first served
+        self._turns = {kind: Turns(slots.free(kind)) for kind in Kind}
         self._workplace = workplace
         self._leases = leases
         self._metrics = metrics
@@ -194,7 +195,7 @@ class Desk:
     async def _slot(self, held: Held) -> AsyncIterator[None]:
         kind, clock = held.work.job.kind, asyncio.get_running_loop().time
         try:
-            async with self._turns[kind]:
+            async with self._turns[kind].slot(held.work.job):
                 held.begun = True
                 begun_s = clock()
                 yield
