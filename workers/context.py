@@ -9,10 +9,10 @@ import copy
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
 
 from schemas.errors import JobExpired, JobStopped, JobSuspended, LeaseLost
 from schemas.events import CountProgress, LogProgress, ProgressEvent, State, TextProgress, TrainProgress
@@ -135,6 +135,8 @@ class JobContext:
         self._state = State.SCHEDULED
         self._stop: Stop | None = None
         self._stopping = threading.Lock()
+        #: What waits for the trainer thread, or is there.
+        self._turns: set[Future[Any]] = set()
         # Held while an event is handed to Kafka's buffer, so that events lie there in their order.
         self._lock = threading.Lock()
 
@@ -162,6 +164,9 @@ class JobContext:
         with self._stopping:
             if self._stop is None or _weight(reason) > _weight(self._stop):
                 self._stop = reason
+            turns = tuple(self._turns)
+        for turn in turns:
+            turn.cancel()  # one that has begun goes on to its next check
 
     def report(self, progress: Progress) -> None:
         """Tell watchers how far the job is; the caller chooses how often."""
@@ -181,14 +186,28 @@ class JobContext:
         """Call ``function`` in the trainer thread, after the jobs that came there first.
 
         Raises:
-            JobStopped, JobSuspended, LeaseLost: as ``check``, before the function begins.
+            JobStopped, JobSuspended, LeaseLost: as ``check``, before the function begins; a stop that comes
+                while others have the thread is not held up by them.
         """
 
         def checked() -> Answer:
             self.check()
             return function(*arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self.trainer, checked)
+        self.check()
+        turn = self.trainer.submit(checked)
+        with self._stopping:
+            self._turns.add(turn)
+        try:
+            return await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # the turn was cancelled by ``stop``, not the caller
+                self.check()
+            raise
+        finally:
+            with self._stopping:
+                self._turns.discard(turn)
 
     def _enter(self, state: State) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 
@@ -109,6 +110,50 @@ def test_work_for_the_trainer_does_not_begin_once_the_job_is_stopped() -> None:
     with pytest.raises(JobCancelled):
         asyncio.run(ctx.run(calls.append, 1))
     assert calls == []
+
+
+def test_a_stop_does_not_wait_for_the_job_that_has_the_trainer() -> None:
+    ctx, begun, finish = context(job()), Event(), Event()
+    calls: list[int] = []
+
+    def occupy() -> None:
+        begun.set()
+        assert finish.wait(60)
+
+    async def main() -> None:
+        other = ctx.trainer.submit(occupy)
+        assert await asyncio.to_thread(begun.wait, 60)
+        waiting = asyncio.create_task(ctx.run(calls.append, 1))
+        await asyncio.sleep(0)
+        ctx.stop(JobCancelled("while another trains"))
+        with pytest.raises(JobCancelled, match="while another trains"):
+            await waiting
+        assert not other.done()
+        finish.set()
+
+    asyncio.run(main())
+    assert calls == []
+
+
+def test_a_task_that_is_cancelled_while_it_waits_for_the_trainer_stays_cancelled() -> None:
+    ctx, begun, finish = context(job()), Event(), Event()
+
+    def occupy() -> None:
+        begun.set()
+        assert finish.wait(60)
+
+    async def main() -> None:
+        ctx.trainer.submit(occupy)
+        assert await asyncio.to_thread(begun.wait, 60)
+        waiting = asyncio.create_task(ctx.run(divmod, 7, 2))
+        await asyncio.sleep(0)
+        ctx.stop(JobCancelled("at the same time"))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        finish.set()
+
+    asyncio.run(main())
 
 
 def test_the_trainer_answers_the_handler() -> None:
