@@ -317,3 +317,6 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     workers.renew_worker: renew_worker,
     workers.release_partition: release_partition,
 }
+
+#: Those that change nothing.
+READERS: Final = frozenset({queued, waiting, waiting_of_tenants, identity, ended_checkpoints})

@@ -6,18 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.bugs import BUGS
 from tests.simulation.world import simulate
 
 REPOSITORY = Path(__file__).parents[2]
 SEEDS = 2_000
 
 
-@pytest.mark.timeout(600)
-def test_every_promise_holds_in_two_thousand_simulations() -> None:
-    command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS)]
+def simulated(*arguments: str) -> str:
+    """What the command prints; it has to succeed."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-4_000:]
-    assert "every promise held" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.timeout(1_200)
+def test_every_promise_holds_in_two_thousand_simulations() -> None:
+    assert "every promise held" in simulated("--seeds", str(SEEDS))
+
+
+@pytest.mark.timeout(1_200)
+def test_every_planted_bug_breaks_a_promise() -> None:
+    assert f"{len(BUGS)} bugs, 0 not found" in simulated("--zoo")
+    assert len(BUGS) >= 20
 
 
 def test_the_same_seed_makes_the_same_trace() -> None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtime.database.outcomes import Settlement
 from schemas.events import FINAL_STATES, Lease, State
@@ -12,12 +12,11 @@ from schemas.topics import Kind
 from tests.simulation.clock import at
 from tests.simulation.journal import Journal
 from tests.simulation.loop import SimLoop
-from tests.simulation.statements import Statement, queued, waiting
+from tests.simulation.statements import READERS, Statement
 from tests.simulation.tables import LEASED, JobRow, Key, ResultRow, Tables, Transaction
 
 ATTEMPTS: Final = 3
 FINAL: Final = frozenset(state.value for state in FINAL_STATES)
-READERS: Final = frozenset({queued, waiting})
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Loss:
     leased_s: float
 
 
-@dataclass(frozen=True)
-class _Before:
+class _Before(NamedTuple):
     state: str
     attempt: int
     epoch: int

@@ -20,7 +20,7 @@ from tests.simulation.invariants import Monitor
 from tests.simulation.kafka import Broker
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.postgres import Postgres, Weather
-from tests.simulation.processes import Parts, SharedMetrics, Site
+from tests.simulation.processes import NoMetrics, Parts, Site
 from tests.simulation.workload import SentWish, Submission
 
 #: How long after the last fault everything has to have ended.
@@ -261,8 +261,8 @@ class World:
 
 
 @cache
-def _metrics() -> tuple[SharedMetrics, Instruments]:
-    metrics = SharedMetrics()
+def _metrics() -> tuple[NoMetrics, Instruments]:
+    metrics = NoMetrics("simulation")
     return metrics, Instruments(metrics)
 
 
