@@ -196,6 +196,8 @@ def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_
             "group.id": "headrace-assigned",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
+            # Where an offset's record was deleted since, read on from the oldest one that is there.
+            "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
             "fetch.message.max.bytes": 8_388_608,
             "enable.partition.eof": report_ends,

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import cast
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -107,3 +107,19 @@ def murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(tail, "little")) * m & mask
     h = (h ^ h >> 13) * m & mask
     return (h ^ h >> 15) & 0x7FFFFFFF
+
+
+def test_reading_from_an_offset_that_was_deleted_begins_with_the_oldest_record_left(
+    kafka: str, publisher: Publisher, topic: Topic
+) -> None:
+    for number in range(3):
+        send(publisher, topic, f"{number}", partition=0)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for deleted in admin.delete_records([TopicPartition(topic.name, 0, 2)]).values():
+        deleted.result(WAIT_S)
+    consumer = assigned_consumer(kafka, topic.name, [0], {0: 0})
+    message = consumer.poll(WAIT_S)
+    consumer.close()
+    assert message is not None
+    assert message.error() is None
+    assert message.key() == b"2"
