@@ -10,7 +10,7 @@ from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.load import Flavour
 
 #: How long after its end a fault explains that a job runs again: until the leases that it cost have run out.
-AFTERMATH_S: Final = 3.0
+AFTERMATH_S: Final = 8.0
 #: The end of an execution is stored so long after it, at the very most, while nothing is wrong.
 STORED_S: Final = 2.0
 

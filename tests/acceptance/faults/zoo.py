@@ -25,6 +25,10 @@ from workers.context import JobContext
 from workers.job import Handlers
 
 
+#: What guards every write of a lease.
+FENCE: Final = " AND jobs.epoch = item.epoch"
+
+
 class Bug(StrEnum):
     """What is wrong."""
 
@@ -94,12 +98,9 @@ def planted(file: Path) -> Bug | None:
 def rewritten(bug: Bug, statement: str) -> str:
     """A statement as this bug has it."""
     match bug:
-        case Bug.NO_FENCE:
+        case Bug.NO_FENCE if FENCE in statement:
             # A worker is not told either that its lease is another's.
-            told = statement.replace(
-                "RETURNING jobs.tenant, jobs.id, jobs.epoch", "RETURNING jobs.tenant, jobs.id, item.epoch"
-            )
-            return told.replace(" AND jobs.epoch = item.epoch", "")
+            return statement.replace(FENCE, "").replace("jobs.id, jobs.epoch", "jobs.id, item.epoch")
         case Bug.LOCAL_CLOCK:
             return statement.replace("lease_expires_at < now()", f"lease_expires_at < to_timestamp({time.time()})")
         case Bug.NO_TENANT if "INSERT INTO jobs" in statement:
@@ -110,7 +111,7 @@ def rewritten(bug: Bug, statement: str) -> str:
             return alike.replace("SELECT jobs.tenant, jobs.id", "SELECT item.tenant, item.id")
         case Bug.NO_COUNT:
             return re.sub(r"(lost_attempts|jobs\.attempt) \+ 1", r"\1", statement)
-        case Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH:
+        case Bug.NO_FENCE | Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH:
             return statement
         case unknown:
             assert_never(unknown)
