@@ -83,7 +83,7 @@ BUGS: Final = (
     _statement("the outbox is read past running transactions", outbox.waiting, servers.wait_for_nobody),
     Bug("an outbox row is dropped before its event is in Kafka", Parts(relay=dispatchers.DropsFirst)),
     Bug("results and the relay's place are written apart", Parts(result_log=servers.ForgetsItsPlace)),
-    Bug("a relay that was replaced writes on", Parts(result_log=servers.NeverFenced)),
+    Bug("every dispatcher relays", Parts(relay=dispatchers.RelaysAlways, result_log=servers.NeverFenced)),
     # Worker
     Bug("a copy of a work record runs too", Parts(worker=broken_workers.RunsCopies)),
     Bug("a partition is read from its beginning, whoever it was for", Parts(reader=broken_workers.ReadsAll)),

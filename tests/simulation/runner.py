@@ -12,7 +12,7 @@ from tests.simulation.processes import Parts
 from tests.simulation.world import Report, simulate
 
 #: Within so many seeds every bug of the zoo has to be found.
-HUNT_SEEDS: Final = 300
+HUNT_SEEDS: Final = 600
 #: What a process is given at once.
 CHUNK_SEEDS: Final = 25
 
