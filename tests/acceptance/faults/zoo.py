@@ -24,7 +24,6 @@ from tests.acceptance.faults.verdict import Broken
 from workers.context import JobContext
 from workers.job import Handlers
 
-
 #: What guards every write of a lease.
 FENCE: Final = " AND jobs.epoch = item.epoch"
 
