@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from benchmarks.figure import RUNS, Bar, Figure, compare
 from benchmarks.headrace import platform, prepare
-from benchmarks.records import PARTITIONS, fill, topics
+from benchmarks.records import MODELS, PARTITIONS, fill, topics
 from runtime.database import Database
 from runtime.kafka import Publisher, assigned_consumer
 from schemas.codec import new_traceparent
@@ -27,7 +27,7 @@ from schemas.events import Heartbeat, Slots
 from schemas.topics import REQUESTS, WORK, WORKERS, Kind
 
 NAME: Final = "dispatch.admission"
-RECORDS: Final = 10_000
+RECORDS: Final = 8_000
 HEARTBEAT_S: Final = 1.0
 PATIENCE_S: Final = 120.0
 #: Nobody renews the leases of the stand-in's jobs.
@@ -57,7 +57,7 @@ def headrace(kafka: str) -> float:
         with standing_in(kafka), platform(workers=0, settings={"HEADRACE_LEASE_S": LEASE_S}):
             found = rate(work)
     with closing(Database(os.environ["HEADRACE_DATABASE"])) as database, database.begin() as connection:
-        connection.execute(text("TRUNCATE jobs, results, outbox, usage"))
+        connection.execute(text("TRUNCATE jobs CASCADE"))
     return found
 
 
@@ -95,7 +95,9 @@ def standing_in(kafka: str) -> Iterator[None]:
         with closing(Publisher(kafka, "benchmark")) as publisher:
             while not stop.is_set():
                 room = Slots(generate=10 * RECORDS)
-                beat = Heartbeat(worker_id="stand-in", host="here", partition=0, position=0, free=room, slots=room)
+                beat = Heartbeat(
+                    worker_id="stand-in", host="here", partition=0, position=0, free=room, slots=room, models=MODELS
+                )
                 publisher.publish(
                     WORKERS, beat, key="stand-in", event_id="", traceparent=new_traceparent(), partition=0
                 )

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, TopicPartition
 
+from benchmarks.records import MODELS
 from producers import Headrace
 from runtime.kafka import placed_consumer
 from schemas import topics
@@ -17,7 +18,6 @@ from schemas.codec import decode
 from schemas.requests import GenerateRequest
 from schemas.results import GenerateResult, ResultEvent, Terminal
 
-MODELS: Final = 10
 PATIENCE_S: Final = 180.0
 
 
@@ -34,17 +34,15 @@ class Load:
         self.finish(jobs, self.client.submit_many)
         return jobs / (time.monotonic() - begun_s)
 
-    def finish(
-        self, jobs: int, submit: Callable[[Iterator[GenerateRequest]], object], keys: int = MODELS
-    ) -> dict[str, ResultEvent]:
-        """Send jobs in a thread, and read until each has its result; by id. ``keys`` models take turns.
+    def finish(self, jobs: int, submit: Callable[[Iterator[GenerateRequest]], object]) -> dict[str, ResultEvent]:
+        """Send jobs in a thread, and read until each has its result; by id.
 
         Raises:
             TimeoutError: some have none within ``PATIENCE_S``.
         """
         run = uuid4().hex[:8]
         requests = (
-            GenerateRequest(id=f"{run}-{number}", model=f"model-{number % keys}", prompt="No-op.", max_tokens=16)
+            GenerateRequest(id=f"{run}-{number}", model=MODELS[number % len(MODELS)], prompt="No-op.", max_tokens=16)
             for number in range(jobs)
         )
         sending = threading.Thread(target=submit, args=(requests,))

@@ -13,7 +13,8 @@ from schemas.requests import GenerateRequest
 
 #: As the request topics have.
 PARTITIONS: Final = 3
-MODELS: Final = 50
+#: What workers hold: loading is what ``locality.zipf`` is about.
+MODELS: Final = tuple(f"model-{number}" for number in range(50))
 PROMPT: Final = "Summarise the minutes of the meeting in three sentences, and name who has to do what by when. " * 4
 WAIT_S: Final = 30.0
 
@@ -39,6 +40,6 @@ def fill(kafka: str, topic: str, records: int) -> None:
     with closing(Publisher(kafka, "benchmark")) as publisher:
         for number in range(records):
             request = GenerateRequest(
-                id=f"{run}-{number}", model=f"model-{number % MODELS}", prompt=PROMPT, max_tokens=64
+                id=f"{run}-{number}", model=MODELS[number % len(MODELS)], prompt=PROMPT, max_tokens=64
             )
             publisher.publish_raw(topic, request.id.encode() if request.id else None, encode(request), [])

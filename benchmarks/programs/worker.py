@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, cast
 
+from benchmarks.records import MODELS
 from runtime.database import Database
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
@@ -23,20 +24,20 @@ from workers.job import Handlers
 from workers.serving import serve
 
 
-class NoModels:
-    """The models of a worker that holds none."""
+class NamedModels:
+    """Models of which there are the names alone."""
 
     device: Final = "cpu"
 
     def held(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+        """All that the benchmarks ask for."""
+        return MODELS
 
 
 class NoTools:
     """Tools for handlers that use none."""
 
-    models = NoModels()
+    models = NamedModels()
     engine = datasets = artifacts = trainer = None
 
 
