@@ -31,7 +31,7 @@ FENCE: Final = " AND jobs.epoch = item.epoch"
 class Bug(StrEnum):
     """What is wrong."""
 
-    #: Neither writes nor renewals of workers look at the epoch.
+    #: Whoever has a job's id may renew its lease and write its end.
     NO_FENCE = "no fence"
     #: The reaper compares leases with its own clock.
     LOCAL_CLOCK = "lease by local clock"
@@ -98,8 +98,9 @@ def rewritten(bug: Bug, statement: str) -> str:
     """A statement as this bug has it."""
     match bug:
         case Bug.NO_FENCE if FENCE in statement:
-            # A worker is not told either that its lease is another's.
-            return statement.replace(FENCE, "").replace("jobs.id, jobs.epoch", "jobs.id, item.epoch")
+            # A worker is not told either that its lease is another's, or nobody's.
+            open_fence = statement.replace(FENCE, "").replace("jobs.id, jobs.epoch", "jobs.id, item.epoch")
+            return open_fence.replace("('scheduled', 'running')", "('scheduled', 'running', 'queued')")
         case Bug.LOCAL_CLOCK:
             return statement.replace("lease_expires_at < now()", f"lease_expires_at < to_timestamp({time.time()})")
         case Bug.NO_TENANT if "INSERT INTO jobs" in statement:
