@@ -104,13 +104,6 @@ class BlocksEveryLane(Dispatch):
             await super()._dispatch()
 
 
-class NeverPolls(Dispatch):
-    """Knows only the jobs of its own intake."""
-
-    async def _poll(self, *_given: Any) -> None:
-        return
-
-
 class CountsInMemory(Reaper):
     """Forgets how often a job was lost when it is restarted."""
 

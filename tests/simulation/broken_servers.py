@@ -8,10 +8,12 @@ from runtime.database.admissions import Admission, Admitted
 from runtime.database.jobs import LeasedJob, QueuedJob
 from runtime.database.outbox import Batch, Position
 from runtime.database.outcomes import ExpiredLease, Settlement
+from runtime.database.queue import Mark, Page
 from runtime.kafka import Delivery, OnDelivery
 from runtime.kafka_transactions import Outgoing
 from schemas.events import ControlEvent, Lease, State
 from schemas.results import ResultEvent
+from schemas.topics import Kind
 from tests.simulation import statements
 from tests.simulation.kafka import Headers, SimPublisher, SimResultLog
 from tests.simulation.processes import LEASE_S
@@ -56,6 +58,11 @@ def lease_any_state(
         if row and row.leased:
             row.state = State.QUEUED.value
     return statements.lease(tables, tx, assignments, lease_s)
+
+
+def find_nothing(_tables: Tables, tx: Transaction, _kind: Kind, _after: Mark, _most: int) -> Page:
+    """Knows of no job."""
+    return Page([], Mark(tx.now), last=True)
 
 
 def settle_unfenced(tables: Tables, tx: Transaction, settlements: Sequence[Settlement]) -> set[Lease]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runtime.database import admissions, jobs, outbox, outcomes, workers
+from runtime.database import admissions, jobs, outbox, outcomes, queue, workers
 from tests.simulation import broken_dispatchers as dispatchers
 from tests.simulation import broken_servers as servers
 from tests.simulation import broken_workers
@@ -43,7 +43,7 @@ BUGS: Final = (
     Bug("a heartbeat counts as if it knew all that was sent", Parts(dispatch=dispatchers.IgnoresPositions)),
     Bug("a send that failed keeps its slot for ever", Parts(dispatch=dispatchers.ForgetsFailedSends)),
     Bug("a kind whose slots are full holds up the others", Parts(dispatch=dispatchers.BlocksEveryLane)),
-    Bug("jobs that came by others are never looked for", Parts(dispatch=dispatchers.NeverPolls)),
+    _statement("jobs that came by others are never found", queue.queued, servers.find_nothing),
     # Leases
     _statement("an end is written without looking at the epoch", outcomes.settle, servers.settle_unfenced),
     _statement("a lease is renewed without looking at the epoch", workers.renew_worker, servers.renew_unfenced),

@@ -19,6 +19,7 @@ from streams.instruments import Instruments
 from streams.intake import Intake
 from streams.quotas import Quotas
 from streams.reaper import Reaper
+from streams.reconciler import Reconciler
 from streams.relay import Relay
 from tests.simulation import statements, wishes
 from tests.simulation.group import HEARTBEATS, Coordinator, Membership
@@ -26,6 +27,7 @@ from tests.simulation.handlers import tools
 from tests.simulation.kafka import Broker, Place, SimPublisher, SimRecord, SimResultLog
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.postgres import Postgres, SimDatabase
+from tests.simulation.requests import SimRequestLog
 from tests.simulation.statements import Statement
 from workers.consumer import Taken
 from workers.job import Handlers
@@ -36,6 +38,7 @@ from workers.worker import Servers, Worker
 STATEMENTS: Final = {**statements.STATEMENTS, **wishes.STATEMENTS}
 #: Short, so that a simulation has time for many of them.
 LEASE_S: Final = 5.0
+RECONCILE_S: Final = 8.0
 #: More than any simulation has.
 QUEUE_JOBS: Final = 10_000
 SETTINGS: Final = Settings(generate_slots=3, finetune_slots=1, evaluate_slots=1, lease_s=LEASE_S)
@@ -79,6 +82,8 @@ class Parts:
     publisher: type[SimPublisher] = SimPublisher
     result_log: type[SimResultLog] = SimResultLog
     reader: "type[PartitionReader]" = None  # type: ignore[assignment]
+    #: Whether requests that were passed over are looked for: what offsets do wrong is repaired then.
+    reconciles: bool = False
     statements: dict[Any, Statement] = field(default_factory=lambda: dict(STATEMENTS))
 
 
@@ -110,15 +115,20 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     quotas = Quotas(site.database(), QUEUE_JOBS, QUEUE_JOBS, site.instruments)
     intake = parts.intake(site.database(), publisher, site.instruments, quotas, dispatch.add)
     relay = parts.relay(site.database(), parts.result_log(site.broker), site.instruments)
+    reconciler = Reconciler(
+        site.database(), SimRequestLog(site.broker, site.coordinator), intake.admit, site.instruments
+    )
     agents = {topics.REQUESTS[kind].name: partial(intake.admit, kind) for kind in Kind}
 
     def assigned(places: set[Place]) -> None:
         relay.assign(owner=HEARTBEATS in places)
+        reconciler.assign(owner=HEARTBEATS in places and site.parts.reconciles)
         dispatch.assign(site.broker.end(HEARTBEATS) if HEARTBEATS in places else None)
 
     def revoked() -> None:
         dispatch.pause()
         relay.assign(owner=False)
+        reconciler.assign(owner=False)
 
     async def heartbeats(chunk: Chunk) -> None:
         await dispatch.heartbeats(chunk)
@@ -143,6 +153,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
         relay.run(),
         quotas.run(),
         control.run(),
+        reconciler.run(RECONCILE_S),
         membership.run(),
     ]
     await _until_stopped(stop, [asyncio.ensure_future(loop) for loop in loops], membership)

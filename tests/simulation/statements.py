@@ -4,12 +4,12 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, workers
+from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, reconciling, workers
 from runtime.database.admissions import RANK, Admission, Admitted, needed_model, reread
 from runtime.database.checkpoints import EndedCheckpoint
 from runtime.database.jobs import LeasedJob, QueuedJob
@@ -172,7 +172,13 @@ def waiting(tables: Tables, tx: Transaction, after: Position, most: int, _most_b
     """As ``outbox.waiting``, for events of no size."""
     rows = sorted((row for row in tables.outbox.values() if row.position > after), key=lambda row: row.position)
     rows = rows[:most]
-    settled = tuple(Waiting(row.position, row.traceparent, row.event) for row in rows if row.transaction < tx.oldest)
+    settled = tuple(
+        Waiting(
+            row.position, row.traceparent, row.event, State(tables.jobs[row.position.tenant, row.position.job_id].state)
+        )
+        for row in rows
+        if row.transaction < tx.oldest
+    )
     return Batch(settled, held_back=len(settled) < len(rows))
 
 
@@ -293,6 +299,29 @@ def ended_checkpoints(_tables: Tables, _tx: Transaction, _most: int) -> list[End
     return []
 
 
+def compare(tables: Tables, _tx: Transaction, rows: Sequence[Admission]) -> list[Admitted | None]:
+    """As ``reconciling.compare``."""
+    return [_fate(tables.jobs.get((row.tenant, row.id)), row) for row in rows]
+
+
+def _fate(known: JobRow | None, row: Admission) -> Admitted | None:
+    if known is None:
+        return None
+    if known.source == row.source:
+        return reread(row, State(known.state))
+    return Admitted.REPEATED if known.request_sha256 == row.request_sha256 else Admitted.CONFLICT
+
+
+def positions(tables: Tables, _tx: Transaction) -> dict[tuple[str, int], int]:
+    """As ``reconciling.positions``."""
+    return dict(tables.reconciled)
+
+
+def save_positions(tables: Tables, _tx: Transaction, places: Mapping[tuple[str, int], int]) -> None:
+    """As ``reconciling.save_positions``."""
+    tables.reconciled.update(places)
+
+
 #: What the model has of ``runtime.database``, by the function that it stands for.
 def waiting_of_tenants(tables: Tables, _tx: Transaction) -> dict[str, int]:
     """As ``quotas.waiting``."""
@@ -312,6 +341,9 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     outbox.identity: identity,
     outbox.renumber: renumber,
     quotas.waiting: waiting_of_tenants,
+    reconciling.compare: compare,
+    reconciling.positions: positions,
+    reconciling.save_positions: save_positions,
     checkpoints.ended: ended_checkpoints,
     workers.claim_partition: claim_partition,
     workers.renew_worker: renew_worker,
@@ -319,4 +351,4 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
 }
 
 #: Those that change nothing.
-READERS: Final = frozenset({queued, waiting, waiting_of_tenants, identity, ended_checkpoints})
+READERS: Final = frozenset({queued, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions})

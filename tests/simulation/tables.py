@@ -101,6 +101,7 @@ class Tables:
     results: dict[Key, ResultRow] = field(default_factory=dict)
     outbox: dict[Key, OutboxRow] = field(default_factory=dict)
     workers: dict[int, WorkerRow] = field(default_factory=dict)
+    reconciled: dict[tuple[str, int], int] = field(default_factory=dict)
     wishes: dict[Key, ControlEvent] = field(default_factory=dict)
 
 

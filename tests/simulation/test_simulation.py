@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.broken_dispatchers import CommitsFirst
 from tests.simulation.bugs import BUGS
+from tests.simulation.processes import Parts
 from tests.simulation.world import simulate
 
 REPOSITORY = Path(__file__).parents[2]
 SEEDS = 2_000
+#: Enough for some that lose requests, where offsets are committed first.
+LOSSY_SEEDS = 30
 
 
 def simulated(*arguments: str) -> str:
@@ -30,6 +34,13 @@ def test_every_promise_holds_in_two_thousand_simulations() -> None:
 def test_every_planted_bug_breaks_a_promise() -> None:
     assert f"{len(BUGS)} bugs, 0 not found" in simulated("--zoo")
     assert len(BUGS) >= 20
+
+
+def test_requests_that_were_passed_over_are_found() -> None:
+    lossy = [seed for seed in range(LOSSY_SEEDS) if simulate(seed, Parts(membership=CommitsFirst)).violations]
+    assert lossy
+    mended = Parts(membership=CommitsFirst, reconciles=True)
+    assert [simulate(seed, mended).violations for seed in lossy] == [()] * len(lossy)
 
 
 def test_the_same_seed_makes_the_same_trace() -> None:
