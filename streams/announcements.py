@@ -1,4 +1,4 @@
-"""The events that tell the world about a job's latest state; its end is told by the relay."""
+"""The events that tell the world about a job's state, but for the last one: that is the relay's."""
 
 import logging
 

@@ -21,7 +21,7 @@ from runtime.kafka import Publisher
 from schemas import topics
 from schemas.codec import child_traceparent, decode_control
 from schemas.errors import RequestRefused, ServerUnreachable, shown
-from schemas.events import STOP_TYPE, ControlEvent, StopEvent
+from schemas.events import FINAL_STATES, STOP_TYPE, ControlEvent, StopEvent
 from streams.admission import traceparent_of
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
@@ -98,7 +98,7 @@ class Control:
             log.info("%s of job %s/%s: %s", item.action, item.tenant, item.job_id, item.reason or item.fate)
             if item.stop and item.partition is not None:
                 self._stop(item.stop, item.partition, item.traceparent)
-            if item.status:
+            if item.status and item.status.state not in FINAL_STATES:
                 publish_status(self._publisher, item.status, item.traceparent)
 
     def _stop(self, stop: StopEvent, partition: int, traceparent: str) -> None:

@@ -11,7 +11,7 @@ from runtime.database.jobs import QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from schemas.errors import RequestRefused
-from schemas.events import StatusEvent
+from schemas.events import State, StatusEvent
 from schemas.requests import Request
 from schemas.topics import DEAD_LETTERS, Kind
 from streams.admission import Verdict, confirm, dead_letter_headers, judge, refuse
@@ -65,8 +65,8 @@ class Intake:
         queued = [_queued(row, row.request) for row in news if row.request and not row.rejection]
         self._quotas.admitted(job.tenant for job in queued)
         self._on_queued(queued)
-        for row in news:
-            publish_status(self._publisher, _status(row), row.traceparent)
+        for job in queued:
+            publish_status(self._publisher, _status(job), job.traceparent)
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
@@ -124,14 +124,5 @@ def _queued(row: Admission, request: Request) -> QueuedJob:
     )
 
 
-def _status(row: Admission) -> StatusEvent:
-    error = row.rejection.error if row.rejection else None
-    return StatusEvent(
-        job_id=row.id,
-        tenant=row.tenant,
-        kind=row.kind,
-        state=row.state,
-        attempt=1,
-        at=row.queued_at,
-        reason=error.message if error else None,
-    )
+def _status(job: QueuedJob) -> StatusEvent:
+    return StatusEvent(job_id=job.id, tenant=job.tenant, kind=job.kind, state=State.QUEUED, attempt=1, at=job.queued_at)

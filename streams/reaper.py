@@ -61,7 +61,7 @@ class Reaper:
 
         1. One transaction locks them, queues jobs again or ends them, with result and outbox row. A
            worker that comes back finds another state or epoch, and writes nothing.
-        2. States are published. A crash loses them: the job's next state follows.
+        2. The states of those that wait again are published. A crash loses them: the job's next state follows.
         """
         decided = await self._database.insist(outcomes.reap, decide, BATCH_JOBS)
         for item, decision in decided:
@@ -69,7 +69,8 @@ class Reaper:
                 "Job %s/%s lost worker %s in attempt %d.",
                 item.lease.tenant, item.lease.job_id, item.lease.worker_id, item.attempt,
             )  # fmt: skip
-            publish_status(self._publisher, _status(item, decision), item.traceparent)
+            if not isinstance(decision, ResultEvent):
+                publish_status(self._publisher, _status(item), item.traceparent)
         poisoned = sum(isinstance(decision, ResultEvent) for _, decision in decided)
         self._instruments.requeued.inc(len(decided) - poisoned)
         self._instruments.poisoned.inc(poisoned)
@@ -94,14 +95,13 @@ def decide(item: ExpiredLease) -> ResultEvent | float:
     )
 
 
-def _status(item: ExpiredLease, decision: ResultEvent | float) -> StatusEvent:
-    failed = isinstance(decision, ResultEvent)
+def _status(item: ExpiredLease) -> StatusEvent:
     return StatusEvent(
         job_id=item.lease.job_id,
         tenant=item.lease.tenant,
         kind=item.kind,
-        state=State.FAILED if failed else State.QUEUED,
-        attempt=item.attempt if failed else item.attempt + 1,
+        state=State.QUEUED,
+        attempt=item.attempt + 1,
         at=datetime.now(UTC),
         reason=f"Worker {item.lease.worker_id} was lost in attempt {item.attempt}.",
     )

@@ -1,4 +1,4 @@
-"""The one writer of the results topic: terminal events from the outbox to Kafka, each in one copy.
+"""The one writer of the results topic: terminal events and final states from the outbox to Kafka, in one copy.
 
 The process that dispatches relays too. Results and the place in the outbox up to which they were read are one
 Kafka transaction, so a consumer that reads committed records sees each result once, whoever crashes when.
@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from runtime.database import outbox
@@ -21,6 +20,9 @@ from runtime.kafka_transactions import LogTaken, Outgoing
 from schemas import topics
 from schemas.codec import Envelope, child_traceparent, decode, encode
 from schemas.errors import ServerUnreachable
+from schemas.events import StatusEvent
+from schemas.results import ResultEvent
+from schemas.topics import Topic
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
@@ -114,12 +116,12 @@ class Relay:
     async def _publish(self, database: str, rows: Sequence[Waiting]) -> Cursor:
         """Publish rows.
 
-        1. One Kafka transaction: the events and the cursor. A crash before its end leaves neither.
+        1. One Kafka transaction: the results, the final states and the cursor. A crash before its end leaves neither.
         2. The rows are dropped. A crash before leaves rows that the cursor has passed: never read again, and
            dropped with the next ones.
         """
         cursor = Cursor(database, rows[-1].position)
-        await self._results.append([_record(row) for row in rows], encode(cursor).decode())
+        await self._results.append([record for row in rows for record in _records(row)], encode(cursor).decode())
         await self._database.insist(outbox.published, cursor.position)
         self._instruments.relayed.inc(len(rows))
         return cursor
@@ -137,15 +139,33 @@ class Relay:
         return cursor
 
 
-def _record(row: Waiting) -> Outgoing:
-    """Key: the job id. Id: the same for every copy of a job's end."""
+def _records(row: Waiting) -> tuple[Outgoing, Outgoing]:
+    """The result and the final state. Key: the job id. Ids: the same for every copy of a job's end."""
     tenant, job_id = row.position.tenant, row.position.job_id
+    event: ResultEvent = decode(ResultEvent, row.event)
+    status = StatusEvent(
+        job_id=job_id,
+        tenant=tenant,
+        kind=event.kind,
+        state=row.state,
+        attempt=event.attempt,
+        at=event.finished_at,
+        reason=event.error.message if event.error else None,
+    )
+    return (
+        _record(topics.RESULTS, row, result_id(tenant, job_id), row.event),
+        _record(topics.STATUS, row, f"{tenant}/{job_id}/end", encode(status)),
+    )
+
+
+def _record(topic: Topic, row: Waiting, event_id: str, value: bytes) -> Outgoing:
+    job_id = row.position.job_id
     envelope = Envelope(
-        id=result_id(tenant, job_id),
+        id=event_id,
         source="headrace/dispatcher",
-        type=topics.RESULTS.name,
+        type=topic.name,
         subject=job_id,
         time=datetime.now(UTC),
         traceparent=child_traceparent(row.traceparent),
     )
-    return Outgoing(topics.RESULTS.name, job_id.encode(), encode(msgspec.Raw(row.event)), envelope.headers())
+    return Outgoing(topic.name, job_id.encode(), value, envelope.headers())

@@ -11,7 +11,7 @@ from typing import Protocol, assert_never
 
 from schemas.errors import JobError, JobStopped, LeaseLost
 from schemas.events import Lease, WorkEvent
-from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest, Job
+from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
 from schemas.results import EvaluateResult, FineTuneResult, GenerateResult, Result, ResultEvent
 from workers.attempt import Attempt
 from workers.context import JobContext
@@ -29,7 +29,7 @@ class Handlers:
 class Settles(Protocol):
     """Where ends of attempts go."""
 
-    async def settle(self, job: Job, lease: Lease, event: ResultEvent) -> bool:
+    async def settle(self, lease: Lease, event: ResultEvent) -> bool:
         """Store and publish an end; False where the lease was lost, and nothing was written."""
 
 
@@ -61,7 +61,7 @@ async def run_job(
         return None
     # Stored, not published: the relay tells the world what is in the database, so that nobody hears
     # of a result that can't be read.
-    return event if await outcomes.settle(work.job, work.lease, event) else None
+    return event if await outcomes.settle(work.lease, event) else None
 
 
 async def handle(ctx: JobContext, handlers: Handlers) -> Result:

@@ -9,10 +9,8 @@ from typing import Final
 from runtime.database import outcomes
 from runtime.database.outcomes import Settlement
 from runtime.database.thread import DatabaseThread
-from schemas.events import Lease, State
-from schemas.requests import Job
+from schemas.events import Lease
 from schemas.results import ResultEvent
-from workers.context import Announcer
 from workers.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -26,7 +24,6 @@ BATCH_JOBS: Final = 500
 
 @dataclass(frozen=True)
 class _Ending:
-    job: Job
     settlement: Settlement
     stored: asyncio.Future[bool]
 
@@ -36,28 +33,25 @@ class Outcomes:
 
     1. One transaction writes state, result, outbox and usage rows of a whole batch, guarded by each
        job's epoch. A crash before it: the leases run out, and the jobs run again elsewhere.
-    2. ``stored`` is called, which lets the relay look into the outbox soon, and the final states go to
-       Kafka. A crash before or in it: the relay looks all the same.
+    2. ``stored`` is called, which lets the relay look into the outbox soon. A crash before it: the relay
+       looks all the same.
     """
 
-    def __init__(
-        self, database: DatabaseThread, announcer: Announcer, metrics: WorkerMetrics, stored: Callable[[], None]
-    ) -> None:
+    def __init__(self, database: DatabaseThread, metrics: WorkerMetrics, stored: Callable[[], None]) -> None:
         self._database = database
-        self._announcer = announcer
         self._metrics = metrics
         self._stored = stored
         self._endings: list[_Ending] = []
         self._wake = asyncio.Event()
 
-    async def settle(self, job: Job, lease: Lease, event: ResultEvent) -> bool:
+    async def settle(self, lease: Lease, event: ResultEvent) -> bool:
         """Store the end of an attempt; False where its lease was lost, and nothing was written.
 
         While Postgres is away it waits. A transaction whose answer was lost counts as a lost lease
         when it is repeated; its event is in the outbox all the same.
         """
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._endings.append(_Ending(job, Settlement(lease, event), stored))
+        self._endings.append(_Ending(Settlement(lease, event), stored))
         self._wake.set()
         return await stored
 
@@ -88,8 +82,6 @@ class Outcomes:
         self._metrics.settled.observe(len(batch))
         self._stored()
         for ending in batch:
-            if ending.settlement.lease in held:
-                self._announcer.status(ending.job, State(ending.settlement.event.status.value))
             _answer(ending, ending.settlement.lease in held)
 
 

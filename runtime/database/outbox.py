@@ -10,17 +10,19 @@ from typing import Final
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
+from schemas.events import State
+
 #: ``settled``: the row's transaction is before every one that runs. ``xmin`` as in PostgreSQL's manual, 9.28.10.
 SELECT_WAITING: Final = text("""
     SELECT *
     FROM (
         SELECT waiting.*, sum(octet_length(event)) OVER (ORDER BY transaction, tenant, job_id) AS total_bytes
         FROM (
-            SELECT transaction, tenant, job_id, traceparent, event::text AS event, created_at,
+            SELECT transaction, outbox.tenant, job_id, outbox.traceparent, event::text AS event, jobs.state,
                    transaction < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS settled
-            FROM outbox
-            WHERE (transaction, tenant, job_id) > (:transaction, :tenant, :job_id)
-            ORDER BY transaction, tenant, job_id
+            FROM outbox JOIN jobs ON jobs.tenant = outbox.tenant AND jobs.id = outbox.job_id
+            WHERE (transaction, outbox.tenant, job_id) > (:transaction, :tenant, :job_id)
+            ORDER BY transaction, outbox.tenant, job_id
             LIMIT :most
         ) AS waiting
     ) AS summed
@@ -51,11 +53,12 @@ class Position(Struct, frozen=True, order=True):
 
 @dataclass(frozen=True)
 class Waiting:
-    """A terminal event that lies in the outbox; ``event`` is its JSON, ``age_s`` by the database's clock."""
+    """A terminal event that lies in the outbox; ``event`` is its JSON, ``state`` the one that its job has ended in."""
 
     position: Position
     traceparent: str
     event: bytes
+    state: State
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def waiting(connection: Connection, after: Position, most: int, most_bytes: int)
     settled = [row for row in rows if row.settled]
     return Batch(
         tuple(
-            Waiting(Position(row.transaction, row.tenant, row.job_id), row.traceparent, row.event.encode())
+            Waiting(
+                Position(row.transaction, row.tenant, row.job_id), row.traceparent, row.event.encode(), State(row.state)
+            )
             for row in settled
         ),
         held_back=len(settled) < len(rows),

@@ -77,6 +77,7 @@ REQUEUE_JOBS: Final = text("""
     RETURNING jobs.tenant, jobs.id, jobs.epoch
 """)
 
+
 @dataclass(frozen=True)
 class Settlement:
     """The terminal event of an attempt, with the lease that allows to write it."""

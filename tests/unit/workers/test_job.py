@@ -56,7 +56,7 @@ class FakeOutcomes:
     held: bool = True
     events: list[ResultEvent] = field(default_factory=list)
 
-    async def settle(self, _: Job, __: Lease, event: ResultEvent) -> bool:
+    async def settle(self, _: Lease, event: ResultEvent) -> bool:
         """Keep the event."""
         self.events.append(event)
         return self.held
@@ -184,9 +184,9 @@ def test_a_job_waits_for_its_slot_and_gives_it_back_before_its_end_is_stored() -
     seen: list[bool] = []
 
     class Watching(FakeOutcomes):
-        async def settle(self, of: Job, lease: Lease, event: ResultEvent) -> bool:
+        async def settle(self, lease: Lease, event: ResultEvent) -> bool:
             seen.append(slot.locked())
-            return await super().settle(of, lease, event)
+            return await super().settle(lease, event)
 
     async def handler(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         seen.append(slot.locked())
