@@ -197,7 +197,8 @@ class Monitor:
             alone = any(other.lost_attempts >= ATTEMPTS - 1 and not is_final(other) for other in rows)
             kinds = list(Kind) if alone else [row.kind]
             went_on_s = max(self._transitions.leased_s[kind] for kind in kinds)
-            since_s = max(self._transitions.moved_s[row.key], went_on_s, self._journal.quiet_since_s())
+            went_on_s = max(went_on_s, self._transitions.lone_s, self._transitions.moved_s[row.key])
+            since_s = max(went_on_s, self._journal.quiet_since_s())
             if now_s - since_s < (LONE_S if alone else WAIT_S):
                 continue
             leased = sum(other.leased and other.kind is row.kind for other in self._tables.jobs.values())

@@ -129,7 +129,7 @@ class Postgres:
 
     def _delay(self) -> float:
         # Now and then a part takes long.
-        stretch = 20.0 if self._rng.random() < 0.02 else 1.0
+        stretch = 20.0 if self._rng.random() < 0.06 else 1.0
         return self.weather.latency_s * stretch * (0.5 + self._rng.random())
 
 

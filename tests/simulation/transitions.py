@@ -56,6 +56,8 @@ class Transitions:
         self.holders: defaultdict[Key, set[str]] = defaultdict(set)
         #: When a job of each kind was given to a worker last.
         self.leased_s: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
+        #: When a last attempt gave the worker back that it had for itself.
+        self.lone_s = 0.0
 
     def execute(self, statement: Statement, arguments: tuple[Any, ...], tables: Tables, tx: Transaction) -> Any:
         """Run a statement; the answer."""
@@ -112,6 +114,8 @@ class Transitions:
         self.ended_s[key, was.epoch] = self._loop.time()
         self._moved(row, f"from {was.state} to {row.state}")
         grown = row.attempt - was.attempt
+        if row.lost_attempts >= ATTEMPTS - 1:
+            self.lone_s = self._loop.time()
         overdue = was.expires_at is not None and was.expires_at < at(self._loop.time())
         if not permitted and not overdue:
             self._violate("live lease", row, f"the lease of {was.worker_id} was taken away before its end")

@@ -237,7 +237,7 @@ class World:
                 if fault.sort is Sort.POSTGRES_AWAY:
                     self.postgres.crash()
             case Sort.POSTGRES_FLAKY | Sort.KAFKA_FLAKY:
-                weather.refused = weather.lost = 0.1
+                weather.refused = weather.lost = 0.2
             case _:
                 weather.latency_s = 0.15
         self.monitor.disturb_all(fault.lasts_s)
