@@ -10,11 +10,25 @@ from runtime.database.outbox import Batch, Position, Waiting
 from runtime.database.thread import DatabaseThread
 from runtime.kafka_transactions import Outgoing
 from runtime.monitoring import Metrics
+from schemas import topics
+from schemas.codec import decode, encode
+from schemas.events import State, StatusEvent
+from schemas.results import ErrorInfo, ResultEvent, Terminal
+from schemas.topics import Kind
 from streams.instruments import Instruments
 from streams.relay import Relay
-from tests.unit.streams.records import TRACE
+from tests.unit.streams.records import NOW, TRACE
 
-ROW = Waiting(Position(7, "t", "a"), TRACE, b"{}")
+RESULT = ResultEvent(
+    job_id="a",
+    tenant="t",
+    kind=Kind.GENERATE,
+    status=Terminal.FAILED,
+    attempt=1,
+    finished_at=NOW,
+    error=ErrorInfo("invalid_request", "max_tokens is 0", retryable=False),
+)
+ROW = Waiting(Position(7, "t", "a"), TRACE, encode(RESULT), State.REJECTED)
 
 
 class OneRow(DatabaseThread):
@@ -40,15 +54,17 @@ class Results:
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
+        self.records: Sequence[Outgoing] = ()
 
     async def open(self) -> str | None:
         return None
 
-    async def append(self, _records: Sequence[Outgoing], _cursor: str) -> None:
+    async def append(self, records: Sequence[Outgoing], _cursor: str) -> None:
+        self.records = records
         self.taken.set()
 
 
-def test_partitions_that_move_while_the_outbox_is_read_do_not_end_the_relay() -> None:
+def test_a_result_and_its_state_are_published_though_the_partitions_move_while_the_outbox_is_read() -> None:
     async def scenario() -> None:
         def moved() -> None:
             relay.assign(owner=False)
@@ -62,6 +78,11 @@ def test_partitions_that_move_while_the_outbox_is_read_do_not_end_the_relay() ->
         await asyncio.wait([running, taken], timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert not running.done()
         assert results.taken.is_set()
+        result, status = results.records
+        assert (result.topic, result.value) == (topics.RESULTS.name, encode(RESULT))
+        told: StatusEvent = decode(StatusEvent, status.value)
+        assert status.topic == topics.STATUS.name
+        assert (told.job_id, told.state, told.reason) == ("a", State.REJECTED, "max_tokens is 0")
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
