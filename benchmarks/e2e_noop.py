@@ -35,10 +35,10 @@ class Peer:
 
 
 PEERS_COMPARED: Final = (
-    Peer("Celery, results in Redis", ("celery_noop.py", "redis"), 2_000, Bar("at least", 4.0)),
-    Peer("Celery, results in Postgres", ("celery_noop.py", "postgres"), 500, Bar("at least", 25.0)),
-    Peer("Dramatiq, results in Redis", ("dramatiq_noop.py", "redis"), 3_000, Bar("at least", 1.0)),
-    Peer("Taskiq, results in Redis", ("taskiq_noop.py", "redis"), 2_000, Bar("at least", 1.0)),
+    Peer("Celery, results in Redis", ("celery_noop.py", "redis"), 1_000, Bar("at least", 4.0)),
+    Peer("Celery, results in Postgres", ("celery_noop.py", "postgres"), 200, Bar("at least", 25.0)),
+    Peer("Dramatiq, results in Redis", ("dramatiq_noop.py", "redis"), 2_000, Bar("at least", 1.0)),
+    Peer("Taskiq, results in Redis", ("taskiq_noop.py", "redis"), 1_500, Bar("at least", 1.0)),
 )
 
 
