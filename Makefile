@@ -7,8 +7,6 @@ SHELL := bash
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m deploy.local
 WORKERS := 2
-SEEDS := 0..9
-SEEDS := 2000
 PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
 CODE := schemas producers streams workers runtime deploy scripts examples tests benchmarks
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -36,7 +34,7 @@ test: setup ## Run every test, unit to acceptance: ARGS="-k admission".
 	@$(PYTHON) -m pytest tests $(ARGS)
 
 faults: setup ## Run schedules of faults, a JSON line each: SEEDS=0..99.
-	@$(PYTHON) -m tests.acceptance.faults --seeds $(SEEDS)
+	@$(PYTHON) -m tests.acceptance.faults --seeds $(or $(SEEDS),0..9)
 
 zoo: setup ## Plant bugs, one after the other, and see whether the fault schedules catch them.
 	@$(PYTHON) -m tests.acceptance.faults --zoo
@@ -59,7 +57,7 @@ check: setup ## Lint, format, types, import contracts, drift of the contract, un
 	@$(PYTHON) -m pytest tests/unit $(ARGS)
 
 simulate: setup ## Run the delivery of jobs under drawn faults: SEEDS=100000, or SEEDS=A..B.
-	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
+	@$(PYTHON) -m tests.simulation --seeds $(or $(SEEDS),2000)
 
 lock: setup ## Resolve the requirements and Kafka's jars again, and write their hashes.
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt
