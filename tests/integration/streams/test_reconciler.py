@@ -10,6 +10,7 @@ from runtime.kafka import Publisher
 from schemas import topics
 from schemas.topics import Kind
 from streams.app import GROUP
+from tests.acceptance.topics import forget_records
 from tests.integration.streams.conftest import StartDispatcher
 from tests.integration.streams.observing import end_of, states, tail, until
 
@@ -21,6 +22,7 @@ def test_requests_whose_offsets_were_committed_without_them_are_admitted(
     broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
 ) -> None:
     start_dispatcher().stop()
+    forget_records(broker)
     for number in range(JOBS):
         body = {"id": f"missed-{number}", "model": "example-base", "prompt": "1 May 2026 -> "}
         publisher.publish_raw(GENERATE.name, None, json.dumps(body).encode(), [])
@@ -28,7 +30,7 @@ def test_requests_whose_offsets_were_committed_without_them_are_admitted(
     publisher.flush(30)
     with tail(broker, GENERATE.dead_letters) as letters:
         pass_over(broker)
-        start_dispatcher()
+        start_dispatcher(HEADRACE_RECONCILE_S="5")
         assert until(lambda: states(database, "missed-"), lambda found: found.get("queued") == JOBS) == {"queued": JOBS}
         (letter,) = letters.take(1)
         assert letter.value == b"{"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
 from runtime.database.jobs import QueuedJob
 from schemas.events import Heartbeat, Slots
@@ -65,7 +66,7 @@ def beat(
     return Heartbeat(
         worker_id=worker,
         host="here",
-        partition=hash(worker) if partition is None else partition,
+        partition=crc32(worker.encode()) if partition is None else partition,
         position=position,
         free=Slots(generate=slots, finetune=slots, evaluate=slots),
         models=models,

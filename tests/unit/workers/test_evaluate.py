@@ -174,7 +174,7 @@ def test_a_task_is_refused_by_its_name(bench: Bench) -> None:
 
 def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same_result(bench: Bench) -> None:
     save_tiny_model(bench.models_dir / "other", "gpt2")
-    lines = [json.dumps({"prompt": f"question {number}", "completion": f"{number}"}) for number in range(600)]
+    lines = [json.dumps({"prompt": f"question {number}", "completion": f"{number}"}) for number in range(1_000)]
     (bench.data_dir / "many.jsonl").write_text("\n".join(lines))
     request = EvaluateRequest(
         model="tiny", baseline="other", dataset=Dataset(uri="many.jsonl"), metrics=EVERY_METRIC, max_tokens=2
@@ -202,7 +202,7 @@ def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same
     assert ctx.meter.completion_tokens == whole.meter.completion_tokens
     assert ctx.meter.device_s > used[0].meter.device_s * 0.5
     counts = [event.done for event in bench.announced.events if isinstance(event, CountProgress)]
-    assert counts[-1] == 1_200
+    assert counts[-1] == 2_000
 
 
 def test_an_evaluation_that_is_suspended_after_its_last_answer_answers_nothing_again(bench: Bench) -> None:
