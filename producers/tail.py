@@ -11,7 +11,7 @@ import msgspec
 from confluent_kafka import Message, TopicPartition
 
 from producers.errors import ClientClosed
-from runtime.kafka import placed_consumer
+from runtime.kafka import next_messages, placed_consumer
 from schemas.codec import decode
 from schemas.results import ResultEvent
 from schemas.topics import RESULTS
@@ -89,7 +89,7 @@ class ResultTail:
         try:
             while not self._closed.is_set():
                 # Errors among them are outages, over which the consumer goes on by itself.
-                for message in consumer.consume(BATCH, POLL_S):
+                for message in next_messages(consumer, BATCH, POLL_S):
                     if message.error() is None:
                         self._take(message)
         finally:

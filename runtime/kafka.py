@@ -206,3 +206,12 @@ def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_
     )
     consumer.assign(list(places))
     return consumer
+
+
+def next_messages(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
+    """What there is, at most so many, as soon as there is one; none after ``wait_s``.
+
+    ``Consumer.consume`` alone waits until its batch is full or its time is over.
+    """
+    first = consumer.poll(wait_s)
+    return [] if first is None else [first, *consumer.consume(most - 1, timeout=0)]

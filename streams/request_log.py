@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.database.reconciling import Place
-from runtime.kafka import placed_consumer
+from runtime.kafka import next_messages, placed_consumer
 from schemas.errors import ServerUnreachable
 from schemas.topics import DEAD_LETTERS, REQUESTS
 from streams.app import GROUP
@@ -130,7 +130,7 @@ def _end(consumer: Consumer, topic: str, partition: int) -> int:
 def _next(consumer: Consumer, end: int) -> tuple[list[Record], bool]:
     """The next records before ``end``, and whether there may be more."""
     records: list[Record] = []
-    for message in consumer.consume(CHUNK_RECORDS, POLL_S):
+    for message in next_messages(consumer, CHUNK_RECORDS, POLL_S):
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from runtime.kafka import assigned_consumer
+from runtime.kafka import assigned_consumer, next_messages
 from schemas import topics
 from schemas.codec import decode
 from schemas.errors import ServerUnreachable
@@ -103,11 +103,7 @@ class WorkConsumer:
             polling.shutdown(wait=False)
 
     def _poll(self) -> list[Message]:
-        # `consume` alone would wait until its batch is full or its time is over.
-        first = self._consumer.poll(POLL_S)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(BATCH_RECORDS - 1, timeout=0)]
+        return next_messages(self._consumer, BATCH_RECORDS, POLL_S)
 
     def _read(self, records: Sequence[Message]) -> Taken:
         work = tuple(event for event in map(self._decode, records) if event is not None)
