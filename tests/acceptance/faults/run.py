@@ -229,13 +229,9 @@ class Run:
     def _line(self, evidence: Evidence, restarts: dict[str, int], drained_s: float, seconds: float) -> RunLine:
         violations = verdict.judge(evidence)
         reexecuted, in_flight = sum(1 for _ in interruptions.repeats(evidence)), interruptions.in_flight(evidence)
-        # What is promised is a bound: no more than were in flight. Which of them it was depends on whose clock and
-        # whose connection came back first, so those that the ledger can't tell the reason of are only shown.
-        bounded = reexecuted <= in_flight
-        breaking = [item for item in violations if not (bounded and item.broken is Broken.REEXECUTED)]
         return RunLine(
             seed=self._schedule.seed,
-            verdict="broken" if breaking else "held",
+            verdict="broken" if violations else "held",
             faults=tuple(
                 StrikeLine(strike.at_s, strike.fault.value, strike.target, strike.for_s)
                 for strike in self._schedule.strikes
