@@ -160,6 +160,7 @@ class Desk:
     async def _run(self, held: Held) -> None:
         work, place = held.work, self._workplace
         try:
+            await self._leases.confirm(work)
             event = await run_job(work, held.ctx, place.handlers, self._slot(held), place.outcomes)
             self._ended(work, event)
             if event:

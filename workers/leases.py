@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, assert_never
 
 from runtime.database.jobs import give_back
@@ -11,7 +12,7 @@ from runtime.database.thread import DatabaseThread
 from runtime.database.wishes import cancelled, paused
 from runtime.database.workers import claim_partition, release_partition, renew_worker
 from schemas.errors import HeadraceError, LeaseLost
-from schemas.events import ControlEvent, Lease, State
+from schemas.events import ControlEvent, Lease, State, WorkEvent
 from workers.context import JobContext
 
 log = logging.getLogger(__name__)
@@ -117,13 +118,25 @@ class Leases:
         Raises:
             PartitionLost: as ``keep``.
         """
-        leases = tuple(self._held)
-        held = await self._database.insist(renew_worker, self._partition, self._worker_id, leases, self._lease_s)
-        if held is None:
+        if not await self._renew(tuple(self._held)):
             raise PartitionLost(
                 f"Partition {self._partition} is another worker's: its lease ran out before it was renewed. "
                 "This worker stops; start it again."
             )
+
+    async def confirm(self, work: WorkEvent) -> None:
+        """Ask whether a job that was long on its way is still ours, before it begins; it is stopped if not.
+
+        Two machines' clocks only tell whether to ask. The answer is Postgres', and is waited for.
+        """
+        age_s = abs((datetime.now(UTC) - work.scheduled_at).total_seconds())
+        if age_s > self._lease_s / RENEWALS:
+            await self._renew((work.lease,))
+
+    async def _renew(self, leases: Sequence[Lease]) -> bool:
+        """Renew leases, and stop the jobs whose leases are lost; False where the partition is another worker's."""
+        answer = await self._database.insist(renew_worker, self._partition, self._worker_id, leases, self._lease_s)
+        held = answer or {}
         for lease in leases:
             # One that has ended meanwhile is not renewed either, and needs no stopping.
             if lease not in self._held:
@@ -133,6 +146,7 @@ class Leases:
             if lease not in held:
                 log.warning("job %s: epoch %d is no longer ours", lease.job_id, lease.epoch)
                 self._held.pop(lease).stop(LeaseLost(f"Another attempt owns job {lease.job_id}."))
+        return answer is not None
 
     def abandon(self) -> None:
         """Stop every job, as if all leases were lost."""

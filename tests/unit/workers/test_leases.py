@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar, TypeVarTuple, cast
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from schemas.errors import JobCancelled, JobPaused, LeaseLost
-from schemas.events import ControlEvent, Lease
+from schemas.events import ControlEvent, Lease, WorkEvent
 from tests.unit.workers.fakes import context, job
 from workers.context import JobContext
 from workers.leases import EARLY_WISHES, Leases
@@ -108,3 +109,31 @@ def test_a_lost_lease_outweighs_every_wish() -> None:
     ours.stop(LEASE, wish("cancel"))
     asyncio.run(ours.renew())
     assert isinstance(stopped_by(ctx), LeaseLost)
+
+
+def work(age_s: float) -> WorkEvent:
+    """A job that was leased so long ago."""
+    return WorkEvent(job=job(), lease=LEASE, scheduled_at=datetime.now(UTC) - timedelta(seconds=age_s))
+
+
+@pytest.mark.parametrize("age_s", [2.0, 3_600.0, -3_600.0])
+def test_a_job_that_was_long_on_its_way_does_not_begin_if_its_lease_is_lost(age_s: float) -> None:
+    ours, ctx = leases({}), context(job())
+    ours.add(LEASE, ctx)
+    asyncio.run(ours.confirm(work(age_s)))
+    assert isinstance(stopped_by(ctx), LeaseLost)
+    assert LEASE not in ours
+
+
+def test_a_job_that_was_long_on_its_way_begins_if_its_lease_is_held() -> None:
+    ours, ctx = leases({LEASE: None}), context(job())
+    ours.add(LEASE, ctx)
+    asyncio.run(ours.confirm(work(age_s=3_600.0)))
+    assert stopped_by(ctx) is None
+
+
+def test_a_job_that_comes_at_once_begins_without_a_question() -> None:
+    ours, ctx = leases({}), context(job())
+    ours.add(LEASE, ctx)
+    asyncio.run(ours.confirm(work(age_s=0.0)))
+    assert stopped_by(ctx) is None
