@@ -201,15 +201,19 @@ class ChunkedConsumer(driver.Consumer):
     async def _hand_on(self, generation: int, tp: TP, records: Sequence[Record]) -> None:
         """Give the records to the partition's agent, in chunks; those of an assignment that is over are dropped."""
         for chunk in chunks(record for record in records if record.offset >= self._next.get(tp, 0)):
-            message = self._message(generation, tp, chunk)
+            run = _Run(self._message(generation, tp, chunk), chunk[-1].offset + 1)
+            runs = self._runs[tp]
+            # Noted first: its agent may be done with it, and the process told to stop, before the callback returns.
+            runs.append(run)
             if not self._outdated(generation):
-                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                await self.wait_first(self.callback(run.message), self.suspend_flow.wait())
             if self._outdated(generation):
+                # It comes again; twice, where its agent has it by now.
+                if runs and runs[-1] is run and not run.message.acked:
+                    runs.pop()
                 self._placed = False
                 return
-            end = chunk[-1].offset + 1
-            self._runs[tp].append(_Run(message, end))
-            self._next[tp] = end
+            self._next[tp] = run.end
 
     def _outdated(self, generation: int) -> bool:
         return not self.flow_active or self.should_stop or generation != self.app.consumer_generation_id
