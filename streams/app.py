@@ -1,6 +1,7 @@
 """The Faust app: which agent reads which topic, and how. Tables, web server and Faust's producer are unused."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import faust
@@ -10,6 +11,7 @@ from mode.supervisors import CrashingSupervisor
 
 from runtime.settings import CODE_VERSION
 from schemas.topics import Topic
+from streams.backlog import Backlog, merged
 from streams.chunks import Chunk
 from streams.transport import ChunkedTransport
 
@@ -81,16 +83,31 @@ def create_app(bootstrap: str, group: str = GROUP) -> Dispatcher:
 
 
 def bind(app: Dispatcher, topic: Topic, handle: Handle) -> None:
-    """Have ``handle`` called with each chunk of the topic, one at a time.
+    """Have ``handle`` called with the topic's records, one chunk at a time.
 
-    A chunk is acknowledged when ``handle`` returns. An exception ends the process with the chunk
-    unacknowledged: Faust would acknowledge it and go on (faust-streaming#189).
+    What comes while it works is its next chunk, whatever the partitions. A chunk's records are acknowledged when
+    ``handle`` returns. An exception ends the process with them unacknowledged: Faust would acknowledge them and go
+    on (faust-streaming#189).
     """
 
     async def agent(stream: Any) -> None:
-        async for event in _events(stream):
-            await handle(event.value)
-            event.ack()
+        backlog = Backlog()
+
+        async def work() -> None:
+            while True:
+                arrivals = await backlog.take()
+                await handle(merged(arrivals))
+                for arrival in arrivals:
+                    arrival.ack()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                working = group.create_task(work())
+                await backlog.fill(stream.noack().events())
+                working.cancel()
+        except ExceptionGroup as errors:
+            # There is one, that of the task which worked; the other was only cancelled.
+            raise errors.exceptions[0] from None
 
     # With a concurrency above 1, offsets of work in flight are committed (faust-streaming#606).
     app.agent(
@@ -99,8 +116,3 @@ def bind(app: Dispatcher, topic: Topic, handle: Handle) -> None:
         concurrency=1,
         supervisor_strategy=CrashingSupervisor,
     )(agent)
-
-
-def _events(stream: Any) -> AsyncIterable[Any]:
-    events: AsyncIterable[Any] = stream.noack().events()
-    return events

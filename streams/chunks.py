@@ -1,4 +1,4 @@
-"""Consecutive records of a partition, which an agent handles as one."""
+"""Records of a topic which an agent handles as one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,21 +33,26 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of one partition."""
+    """Records of one topic, at least one: of each partition consecutive ones, in their order."""
 
     records: Sequence[Record]
+
+
+def size_bytes(records: Iterable[Record]) -> int:
+    """How much memory their values take."""
+    return sum(len(record.value or b"") for record in records)
 
 
 def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Cut records into chunks, in order; each has at least one record and keeps both limits, or is one record."""
     chunk: list[Record] = []
-    size_bytes = 0
+    total_bytes = 0
     for record in records:
         record_bytes = len(record.value or b"")
-        if chunk and (len(chunk) == CHUNK_RECORDS or size_bytes + record_bytes > CHUNK_BYTES):
+        if chunk and (len(chunk) == CHUNK_RECORDS or total_bytes + record_bytes > CHUNK_BYTES):
             yield chunk
-            chunk, size_bytes = [], 0
+            chunk, total_bytes = [], 0
         chunk.append(record)
-        size_bytes += record_bytes
+        total_bytes += record_bytes
     if chunk:
         yield chunk
