@@ -5,12 +5,13 @@ records (KIP-98). So a crash leaves both or none, and who opens the log next rea
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas.errors import HeadraceError, ServerUnreachable
 
@@ -20,6 +21,8 @@ Answer = TypeVar("Answer")
 TRANSACTION_TIMEOUT_MS: Final = 30_000
 OPEN_TIMEOUT_S: Final = 10.0
 COMMIT_TIMEOUT_S: Final = 20.0
+#: More than all the client's own bounds of one call together.
+CALL_TIMEOUT_S: Final = 60.0
 #: After a transaction the coordinator refuses the next one for the milliseconds that its markers take.
 RETRY_BACKOFF_MS: Final = 5
 #: What Kafka says to a producer whose name another one has taken (KIP-98, KIP-588).
@@ -56,7 +59,7 @@ class TransactionalLog:
         self._cursor_place = (cursor_topic, 0)
         self._producer: Producer | None = None
         self._group: Consumer | None = None
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._executor = _thread(name)
 
     async def open(self) -> str | None:
         """Take the log over from whoever had it, and return the cursor of the last batch that is there.
@@ -82,18 +85,31 @@ class TransactionalLog:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._checked, call)
-
-    def _checked(self, call: Callable[[], Answer]) -> Answer:
+        answering = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        problem: KafkaError | None = None
         try:
-            return call()
-        except KafkaException as problem:
-            # Whatever it was, a new producer under the same name ends what this one left.
-            self._producer = None
-            error = problem.args[0]
-            if error.name() in FENCED:
-                raise LogTaken(f"Another process writes {self._name} now.") from problem
-            raise ServerUnreachable("Kafka", self._bootstrap, f"{self._name}: {error.str()}") from problem
+            return await asyncio.wait_for(answering, CALL_TIMEOUT_S)
+        except KafkaException as error:
+            problem = error.args[0]
+        except TimeoutError:
+            # The client's own bounds did not hold. The thread is left to it: should it get on, its producer has
+            # lost its name by then.
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = _thread(self._name)
+        # Outside of the handler, where nothing refers to the producer through a traceback any more. Whatever it was,
+        # a new producer under the same name ends what this one left.
+        self._discard()
+        if problem is None:
+            raise ServerUnreachable("Kafka", self._bootstrap, f"{self._name}: no answer for {CALL_TIMEOUT_S:g} s")
+        if problem.name() in FENCED:
+            raise LogTaken(f"Another process writes {self._name} now.")
+        raise ServerUnreachable("Kafka", self._bootstrap, f"{self._name}: {problem.str()}")
+
+    def _discard(self) -> None:
+        """Let go of both clients, in a thread that may wait for as long as they take to end."""
+        clients = [self._producer, self._group]
+        self._producer = self._group = None
+        threading.Thread(target=clients.clear, name=f"{self._name}-discarded", daemon=True).start()
 
     def _open(self) -> str | None:
         if self._group is None:
@@ -131,3 +147,7 @@ class TransactionalLog:
         place = TopicPartition(*self._cursor_place, 0, cursor)
         producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), COMMIT_TIMEOUT_S)
         producer.commit_transaction(COMMIT_TIMEOUT_S)
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix=name)
