@@ -6,6 +6,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import msgspec
 
 from tests.acceptance.faults import clocks
 from tests.acceptance.faults.run import Run, RunLine
-from tests.acceptance.faults.schedule import draw
+from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, draw
 from tests.acceptance.faults.stack import FaultStack
 from tests.acceptance.faults.zoo import TRIALS, Trial
 
@@ -29,6 +30,10 @@ log = logging.getLogger("faults")
 
 #: Set in the process that runs in namespaces of its own.
 ISOLATED: Final = "HEADRACE_FAULTS_ISOLATED"
+#: How much of a process' log is told when a run was broken, and of which lines; librdkafka writes its own.
+COMPLAINT: Final = re.compile(r" (WARNING|ERROR|CRITICAL) |^%[0-4]\|")
+COMPLAINTS: Final = 30
+LINE_CHARACTERS: Final = 240
 NAMESPACES: Final = ("unshare", "--net", "--mount", "--propagation", "private", "--")
 
 
@@ -109,13 +114,23 @@ async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *,
             await stack.healthy()
             line = await Run(draw(seed, isolated=isolated), stack).result()
             _print(line)
-            fine = fine and line.verdict == "held"
+            if line.verdict != "held":
+                fine = False
+                _tell_logs(stack)
         for trial in trials:
             await stack.plant(trial.bug.value)
             line = await Run(trial.schedule, stack).result()
             _print(msgspec.structs.replace(line, bug=trial.bug.value))
             fine = fine and line.broken[trial.breaks.value] > 0
     return fine
+
+
+def _tell_logs(stack: FaultStack) -> None:
+    """What our processes complained of last: the stack is gone when somebody asks."""
+    for name in (*DISPATCHERS, *WORKERS):
+        lines = stack.log(name).read_text(errors="replace").splitlines()
+        complaints = [line[:LINE_CHARACTERS] for line in lines if COMPLAINT.search(line)]
+        log.info("%s said last:\n%s", name, "\n".join(complaints[-COMPLAINTS:]))
 
 
 def _print(line: RunLine) -> None:

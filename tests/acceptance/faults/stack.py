@@ -107,6 +107,10 @@ class FaultStack:
         """The disk of one server."""
         return self._paths.postgres if name == POSTGRES else self.directory / "kafka" / f"node-{name[-1]}"
 
+    def log(self, name: str) -> Path:
+        """What a process has written."""
+        return self._paths.log(name)
+
     def clock(self, name: str) -> Path:
         """The file that sets a process' clock off."""
         return self.directory / f"clock-{name}"

@@ -16,6 +16,7 @@ from tests.acceptance.processes import ROOT
 #: A schedule with its drain takes a minute at most. The first waits for the stack too, whose three JVMs and
 #: five processes take another on two busy cores.
 TIMEOUT_S = 300
+SHOWN_CHARACTERS = 20_000
 
 
 class Runs:
@@ -28,8 +29,12 @@ class Runs:
     def next(self) -> RunLine:
         """The line of the next seed."""
         line = self._output.readline()
-        assert line, f"no line came:\n{self._log.read_text(errors='replace')[-4_000:]}"
+        assert line, f"no line came:\n{self.log()}"
         return msgspec.json.decode(line, type=RunLine)
+
+    def log(self) -> str:
+        """The end of what the process has written."""
+        return self._log.read_text(errors="replace")[-SHOWN_CHARACTERS:]
 
 
 @pytest.fixture(scope="module")
@@ -53,4 +58,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 def test_promises_hold_under_the_faults_of_a_seed(runs: Runs, seed: int) -> None:
     run = runs.next()
     assert run.seed == seed
-    assert run.verdict == "held", msgspec.json.format(msgspec.json.encode(run)).decode()
+    assert run.verdict == "held", f"{msgspec.json.format(msgspec.json.encode(run)).decode()}\n{runs.log()}"

@@ -165,8 +165,10 @@ def test_a_broken_scheduler_is_caught(broken: type[Scheduler]) -> None:
     class Broken(Cluster):
         scheduler_type = broken
 
+    # The rarest, Sociable, comes up about once in 400 runs, and which 400 depends on what else is imported: hypothesis
+    # draws constants from there.
     found = settings(
-        max_examples=300,
+        max_examples=10_000,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
