@@ -31,6 +31,9 @@ LINGER_MS: Final = 5
 #: Events that may wait for the broker at once; one more is refused instead of blocking an event loop.
 BUFFERED_EVENTS: Final = 200_000
 MISSING_TOPIC_MS: Final = 5_000
+#: The longest wait between two attempts to connect. librdkafka waits up to 10 s, and so a process would be back
+#: long after its broker.
+RECONNECT: Final = {"reconnect.backoff.max.ms": 1_000}
 POLL_S: Final = 0.1
 
 
@@ -65,6 +68,7 @@ class Publisher:
         self._source = f"headrace/{source}"
         self._producer = Producer(
             {
+                **RECONNECT,
                 "bootstrap.servers": bootstrap,
                 "client.id": source,
                 "enable.idempotence": idempotent,
@@ -191,6 +195,7 @@ def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_
     """
     consumer = Consumer(
         {
+            **RECONNECT,
             "bootstrap.servers": bootstrap,
             # The client wants a name, although nothing is ever committed under it.
             "group.id": "headrace-assigned",

@@ -6,6 +6,7 @@ records (KIP-98). So a crash leaves both or none, and who opens the log next rea
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from runtime.kafka import RECONNECT
 from schemas.errors import HeadraceError, ServerUnreachable
 
 Answer = TypeVar("Answer")
@@ -20,9 +22,10 @@ Answer = TypeVar("Answer")
 #: How long the broker waits for a process that died in a transaction; a successor ends it at once.
 TRANSACTION_TIMEOUT_MS: Final = 30_000
 OPEN_TIMEOUT_S: Final = 10.0
-COMMIT_TIMEOUT_S: Final = 20.0
+#: One batch takes 20 ms. A client that has lost its coordinator on the way finds the next one slower than a new client.
+APPEND_TIMEOUT_S: Final = 10.0
 #: More than all the client's own bounds of one call together.
-CALL_TIMEOUT_S: Final = 60.0
+CALL_TIMEOUT_S: Final = 30.0
 #: After a transaction the coordinator refuses the next one for the milliseconds that its markers take.
 RETRY_BACKOFF_MS: Final = 5
 #: What Kafka says to a producer whose name another one has taken (KIP-98, KIP-588).
@@ -114,10 +117,12 @@ class TransactionalLog:
     def _open(self) -> str | None:
         if self._group is None:
             self._group = Consumer(
-                {"bootstrap.servers": self._bootstrap, "group.id": self._name, "enable.auto.commit": False}
+                {**RECONNECT, "bootstrap.servers": self._bootstrap, "group.id": self._name}
+                | {"enable.auto.commit": False, "log_level": 3}
             )
         self._producer = Producer(
             {
+                **RECONNECT,
                 "bootstrap.servers": self._bootstrap,
                 "transactional.id": self._name,
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
@@ -138,15 +143,15 @@ class TransactionalLog:
     def _append(self, records: Sequence[Outgoing], cursor: str) -> None:
         if self._producer is None or self._group is None:
             raise RuntimeError(f"{self._name} was not opened since its last error")
-        producer = self._producer
+        producer, deadline_s = self._producer, time.monotonic() + APPEND_TIMEOUT_S
         producer.begin_transaction()
         for record in records:
             producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
             producer.poll(0)
         # The offset itself means nothing; Kafka wants one.
         place = TopicPartition(*self._cursor_place, 0, cursor)
-        producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), COMMIT_TIMEOUT_S)
-        producer.commit_transaction(COMMIT_TIMEOUT_S)
+        producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), APPEND_TIMEOUT_S)
+        producer.commit_transaction(max(1.0, deadline_s - time.monotonic()))
 
 
 def _thread(name: str) -> ThreadPoolExecutor:
