@@ -117,12 +117,16 @@ class Worker:
         return [Progress(kind, busy[kind] * elapsed_s, max(0, ended[kind])) for kind in Kind]
 
     def loaded(self) -> list[tuple[str, float]]:
-        """The models that were on their way and have come, with the seconds; those that never came are dropped."""
+        """The models that were on their way and have come, with the seconds; those that never came are dropped.
+
+        A worker without a job loads nothing: the job whose model is missing still has ended by then, for there is no
+        such model, or its client wanted it no longer.
+        """
         come = [(model, self.seen_s - item.since_s) for model, item in self._loading.items() if model in self.models]
         self._loading = {
             model: item
             for model, item in self._loading.items()
-            if model not in self.models and item.until_s > self.seen_s
+            if model not in self.models and item.until_s > self.seen_s and not self.idle
         }
         return come
 

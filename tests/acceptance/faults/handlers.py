@@ -5,10 +5,12 @@ import os
 import secrets
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from runtime.artifacts import Artifact
+from runtime.database.admissions import needed_model
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
 from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult, Interval, Score
 from tests.acceptance.faults.bodies import POISON
@@ -24,10 +26,11 @@ WEIGHTS_BYTES: Final = 65_536
 class Work:
     """The handlers of one worker; a prompt is ``variant:milliseconds``."""
 
-    def __init__(self, journal: Journal, crash: Crash, cache_dir: Path) -> None:
+    def __init__(self, journal: Journal, crash: Crash, cache_dir: Path, load: Callable[[str], None]) -> None:
         self._journal = journal
         self._crash = crash
         self._cache_dir = cache_dir
+        self._load = load
 
     def handlers(self) -> Handlers:
         """One function a kind."""
@@ -73,6 +76,7 @@ class Work:
 
     def _begin(self, ctx: JobContext) -> str:
         token = secrets.token_hex(8)
+        self._load(needed_model(ctx.job.request))
         self._journal.begun(token, ctx.job.tenant, ctx.job.id, ctx.job.attempt)
         self._crash.reached(Point.CLAIM)
         ctx.running()

@@ -21,31 +21,42 @@ from tests.acceptance.faults.executions import Journal
 from tests.acceptance.faults.handlers import Work
 from tests.acceptance.faults.zoo import faulty, plant, planted
 from workers.context import Tools
-from workers.serving import serve
+from workers.serving import OpenTools, serve
 
 log = logging.getLogger("worker")
 
 
-class Nothing:
-    """Models, engine and datasets of a worker that has none."""
+class NamedModels:
+    """Models that are names alone: one is in memory from its first job on."""
 
     device: Final = "none"
 
+    def __init__(self) -> None:
+        self._held: dict[str, None] = {}
+
     def held(self) -> tuple[str, ...]:
         """The models in memory."""
-        return ()
+        return tuple(self._held)
+
+    def load(self, name: str) -> None:
+        """Hold a model from now on."""
+        self._held[name] = None
 
 
-@contextmanager
-def open_tools(settings: Settings, _database: Database, metrics: Metrics) -> Iterator[Tools]:
-    """Artifacts and the trainer's thread; no handler of ours asks for the rest."""
-    artifacts = open_artifacts(settings.store, settings.cache_dir, settings.redis, metrics)
-    trainer = ThreadPoolExecutor(1, thread_name_prefix="trainer")
-    try:
-        yield Tools(Nothing(), Nothing(), Nothing(), artifacts, trainer)  # type: ignore[arg-type]
-    finally:
-        trainer.shutdown(wait=False, cancel_futures=True)
-        artifacts.close()
+def tools_with(models: NamedModels) -> OpenTools:
+    """Artifacts, the trainer's thread and the models' names; no handler of ours asks for the rest."""
+
+    @contextmanager
+    def open_tools(settings: Settings, _database: Database, metrics: Metrics) -> Iterator[Tools]:
+        artifacts = open_artifacts(settings.store, settings.cache_dir, settings.redis, metrics)
+        trainer = ThreadPoolExecutor(1, thread_name_prefix="trainer")
+        try:
+            yield Tools(models, None, None, artifacts, trainer)  # type: ignore[arg-type]
+        finally:
+            trainer.shutdown(wait=False, cancel_futures=True)
+            artifacts.close()
+
+    return open_tools
 
 
 def main() -> int:
@@ -58,8 +69,9 @@ def main() -> int:
     plant(bug)
     with Journal(Path(os.environ["FAULTS_EXECUTIONS"]), settings.host) as journal:
         try:
-            handlers = Work(journal, crash, settings.cache_dir).handlers()
-            serve(settings, faulty(planted(bug), handlers, settings), open_tools)
+            models = NamedModels()
+            handlers = Work(journal, crash, settings.cache_dir, models.load).handlers()
+            serve(settings, faulty(planted(bug), handlers, settings), tools_with(models))
         except HeadraceError as error:
             log.error("%s: %s", error.code, error)
             return 1

@@ -133,3 +133,14 @@ def test_a_home_with_more_than_its_share_passes_jobs_on_to_others_that_hold_the_
     )
     both.add([job("x")], 0.0)
     assert given_at(both, 0.0) == [("x", other if busy else home)]
+
+
+def test_a_model_that_could_not_be_loaded_holds_up_no_other_once_its_job_has_ended() -> None:
+    made = Scheduler()
+    made.heartbeat(beat("a", slots=2, total=2), 0.0)
+    made.add([job("lost", model="missing"), job("next", model="there")], 0.0)
+    (lost,) = made.next_assignments(9, 0.0)
+    made.sent(lost, 0)
+    assert made.next_assignments(9, 0.1) == []
+    made.heartbeat(beat("a", slots=2, total=2, position=1), 0.2)
+    assert [item.job.id for item in made.next_assignments(9, 0.2)] == ["next"]
