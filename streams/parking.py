@@ -73,6 +73,10 @@ class Parking:
         if entries is not None and not entries:
             del self._flows[model]
 
+    def wake_model(self, model: str) -> None:
+        """Let all flows of a model take their turns again."""
+        self.wake(model, len(self._flows.get(model, ())))
+
     def wake_due(self, at_s: float) -> None:
         """Wake a flow of each model that has waited for as long as it may."""
         while self._due and self._due[0][0] <= at_s:
@@ -96,7 +100,7 @@ class Parking:
     def wake_all(self) -> None:
         """Wake everything: the workers are others now."""
         for model in list(self._flows):
-            self.wake(model, len(self._flows[model]))
+            self.wake_model(model)
         self._cold.clear()
 
     def _look_again(self, model: str, at_s: float) -> None:

@@ -132,8 +132,13 @@ class Scheduler:
                 return False
             for step in steps:
                 self._runs.observe(step.kind, step.busy_s, step.ended, at_s)
+            before = set(worker.held())
             for model, load_s in worker.loaded():
                 self._loads.observe(model, load_s)
+            for model in before.difference(worker.held()):
+                # Whoever waited for this worker to have it looks for another.
+                for lane in self._lanes.values():
+                    lane.parking.wake_model(model)
         self._changed[beat.worker_id] = None
         return True
 

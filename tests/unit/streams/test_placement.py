@@ -144,3 +144,15 @@ def test_a_model_that_could_not_be_loaded_holds_up_no_other_once_its_job_has_end
     assert made.next_assignments(9, 0.1) == []
     made.heartbeat(beat("a", slots=2, total=2, position=1), 0.2)
     assert [item.job.id for item in made.next_assignments(9, 0.2)] == ["next"]
+
+
+def test_jobs_that_wait_for_a_worker_to_have_their_model_look_for_another_once_it_does_not_come() -> None:
+    made = Scheduler()
+    made.heartbeat(beat("a", slots=1, total=1), 0.0)
+    made.add([job("first", model="missing"), job("second", model="missing")], 0.0)
+    (first,) = made.next_assignments(9, 0.0)
+    made.sent(first, 0)
+    made.heartbeat(beat("b", slots=1, total=1), 0.0)
+    assert made.next_assignments(9, 0.1) == []
+    made.heartbeat(beat("a", slots=1, total=1, position=1), 0.2)
+    assert [item.job.id for item in made.next_assignments(9, 0.2)] == ["second"]
