@@ -1,20 +1,28 @@
-"""A log of batches in Kafka, each in one transaction with the place that its source was read up to.
+"""A log of batches in Kafka, each a transaction of one owner (KIP-98), and what became of the last ones.
 
-The place (the cursor) is committed as the metadata of a consumer group's offset, in the same transaction as the
-records (KIP-98). So a crash leaves both or none, and who opens the log next reads on where the last one stopped.
+Whether a batch is in the log, only the log says. A place in the source that is committed along with it was not
+enough: after a coordinator's disk had filled up and its answer to a commit was "unknown error", the place was taken
+for published, and the batch's records were never seen (once, Kafka 4.3, 2026-11-24). So each batch comes with where
+the topic's partitions ended before it, as the metadata of a consumer group's offset, and who opens the log reads
+from there what has landed.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from msgspec import Struct
 
 from runtime.kafka import RECONNECT
+from runtime.kafka_stretch import Stretch
+from schemas.codec import decode, encode
 from schemas.errors import HeadraceError, ServerUnreachable
 
 Answer = TypeVar("Answer")
@@ -48,40 +56,65 @@ class Outgoing:
     headers: Sequence[tuple[str, bytes]]
 
 
+class _Mark(Struct, frozen=True):
+    """What is committed with a batch."""
+
+    #: Where the batch came from.
+    source: str
+    #: Where each partition ended before it, at the latest; -1: not known.
+    ends: tuple[int, ...]
+
+
 class TransactionalLog:
     """Appends batches under one ``name``, its transactional id and group; the last process to open it owns it.
 
     Its calls run in a thread of its own, one after the other. After an error whether the batch is there is known
-    only by ``open``, which settles what was under way.
+    only by ``open``, which settles what was under way, and ``landed``.
     """
 
-    def __init__(self, bootstrap: str, name: str, cursor_topic: str) -> None:
+    def __init__(self, bootstrap: str, name: str, topic: str) -> None:
         self._bootstrap = bootstrap
         self._name = name
-        #: Whose partition 0 the group's offset is kept under: any topic that exists.
-        self._cursor_place = (cursor_topic, 0)
+        #: The one whose records are looked for. The group's offset is kept under its partition 0.
+        self._topic = topic
+        self._source = ""
+        #: By partition: no record of the next batch can lie before it.
+        self._ends: dict[int, int] = {}
         self._producer: Producer | None = None
         self._group: Consumer | None = None
+        self._landed: Stretch | None = None
         self._executor = _thread(name)
 
-    async def open(self) -> str | None:
-        """Take the log over from whoever had it, and return the cursor of the last batch that is there.
+    async def open(self, source: str) -> bool:
+        """Take the log over from whoever had it, for batches from ``source``; whether the last one came from there.
 
-        A transaction that was under way is ended first. None: there was never a batch.
+        A transaction that was under way is ended first.
 
         Raises:
             ServerUnreachable: Kafka is away.
         """
-        return await self._run(self._open)
+        return await self._run(lambda: self._open(source))
 
-    async def append(self, records: Sequence[Outgoing], cursor: str) -> None:
-        """Add the records and set the cursor, both or neither; returns once they are there.
+    async def landed(self, since: datetime) -> AsyncIterator[Sequence[str]]:
+        """The ids (``ce_id``) of what lies in the topic: at least all of the last batch, and of any after it.
+
+        ``since``: where no batch from this source says where its partitions ended, they are read from this time on.
+
+        Raises:
+            ServerUnreachable: Kafka is away.
+        """
+        await self._run(lambda: self._seek(since))
+        while (ids := await self._run(self._next_landed)) is not None:
+            yield ids
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Add the records, all or none; returns once they are there.
 
         Raises:
             LogTaken: another process owns the log; nothing was added.
-            ServerUnreachable: Kafka is away; ``open`` again to learn whether they were added.
+            ServerUnreachable: Kafka is away; ``open`` again and see what has landed.
         """
-        await self._run(lambda: self._append(records, cursor))
+        await self._run(lambda: self._append(records))
 
     def close(self) -> None:
         """Take no more calls; one that waits for Kafka is not waited for."""
@@ -109,12 +142,12 @@ class TransactionalLog:
         raise ServerUnreachable("Kafka", self._bootstrap, f"{self._name}: {problem.str()}")
 
     def _discard(self) -> None:
-        """Let go of both clients, in a thread that may wait for as long as they take to end."""
-        clients = [self._producer, self._group]
-        self._producer = self._group = None
+        """Let go of all clients, in a thread that may wait for as long as they take to end."""
+        clients = [self._producer, self._group, self._landed]
+        self._producer = self._group = self._landed = None
         threading.Thread(target=clients.clear, name=f"{self._name}-discarded", daemon=True).start()
 
-    def _open(self) -> str | None:
+    def _open(self, source: str) -> bool:
         if self._group is None:
             self._group = Consumer(
                 {**RECONNECT, "bootstrap.servers": self._bootstrap, "group.id": self._name}
@@ -135,23 +168,67 @@ class TransactionalLog:
             }
         )
         self._producer.init_transactions(OPEN_TIMEOUT_S)
-        (place,) = self._group.committed([TopicPartition(*self._cursor_place)], timeout=OPEN_TIMEOUT_S)
+        (place,) = self._group.committed([TopicPartition(self._topic, 0)], timeout=OPEN_TIMEOUT_S)
         if place.error:
             raise KafkaException(place.error)
-        return place.metadata or None
+        mark = _read(place.metadata)
+        is_same = mark is not None and mark.source == source
+        # Of another source nobody knows when its events were added, if they were.
+        self._ends = dict(enumerate(mark.ends)) if mark and is_same else {}
+        self._source = source
+        return is_same
 
-    def _append(self, records: Sequence[Outgoing], cursor: str) -> None:
+    def _seek(self, since: datetime) -> None:
+        known = {partition: end for partition, end in self._ends.items() if end >= 0}
+        self._landed = Stretch(self._bootstrap, self._topic, known, since)
+
+    def _next_landed(self) -> Sequence[str] | None:
+        if self._landed is None:
+            raise RuntimeError(f"{self._name} was not opened since its last error")
+        messages = self._landed.next()
+        if messages is None:
+            self._ends, self._landed = dict(self._landed.ends), None
+            return None
+        return [event_id for message in messages if (event_id := _event_id(message))]
+
+    def _append(self, records: Sequence[Outgoing]) -> None:
         if self._producer is None or self._group is None:
             raise RuntimeError(f"{self._name} was not opened since its last error")
         producer, deadline_s = self._producer, time.monotonic() + APPEND_TIMEOUT_S
+        ends = dict(self._ends)
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            partition, offset = message.partition(), message.offset()
+            if error is None and message.topic() == self._topic and partition is not None and offset is not None:
+                ends[partition] = max(ends.get(partition, 0), offset + 1)
+
         producer.begin_transaction()
         for record in records:
-            producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
+            producer.produce(
+                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered
+            )
             producer.poll(0)
+        before = tuple(self._ends.get(partition, -1) for partition in range(max(self._ends, default=-1) + 1))
         # The offset itself means nothing; Kafka wants one.
-        place = TopicPartition(*self._cursor_place, 0, cursor)
+        place = TopicPartition(self._topic, 0, 0, encode(_Mark(self._source, before)).decode())
         producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), APPEND_TIMEOUT_S)
         producer.commit_transaction(max(1.0, deadline_s - time.monotonic()))
+        self._ends = ends
+
+
+def _read(metadata: str | None) -> _Mark | None:
+    """The mark of the last batch; None if there was none, or an earlier release wrote it."""
+    try:
+        mark: _Mark = decode(_Mark, (metadata or "").encode())
+    except msgspec.DecodeError:
+        return None
+    return mark
+
+
+def _event_id(message: Message) -> str:
+    headers = dict(message.headers() or [])
+    found = headers.get("ce_id")
+    return found.decode(errors="replace") if isinstance(found, bytes) else ""
 
 
 def _thread(name: str) -> ThreadPoolExecutor:

@@ -1,17 +1,16 @@
 """The one writer of the results topic: terminal events and final states from the outbox to Kafka, in one copy.
 
-The process that dispatches relays too. Results and the place in the outbox up to which they were read are one
-Kafka transaction, so a consumer that reads committed records sees each result once, whoever crashes when.
+The process that dispatches relays too. A batch of results is one Kafka transaction, its rows are dropped after it,
+and who takes over asks the topic which of the rows it has. So a consumer that reads committed records sees each
+result once, whoever crashes when.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
-
-from msgspec import Struct
 
 from runtime.database import outbox
 from runtime.database.outbox import Position, Waiting, result_id
@@ -27,7 +26,7 @@ from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
-#: The transactional id, and the group whose offset carries the cursor.
+#: The transactional id, and the group whose offset tells where the last batch lies.
 NAME: Final = "headrace-relay"
 #: Whoever stores results wakes the relay; this bounds the wait after a wake that was lost.
 INTERVAL_S: Final = 0.25
@@ -40,21 +39,21 @@ BATCH_EVENTS: Final = 1_000
 BATCH_BYTES: Final = 8_388_608
 
 
+#: How far the clocks of a row and of its event's record may be apart.
+CLOCKS_APART: Final = timedelta(hours=1)
+
+
 class ResultLog(Protocol):
-    """Where batches go, each together with its cursor."""
+    """Where batches go; as ``TransactionalLog``."""
 
-    async def open(self) -> str | None:
-        """Take the log over; the last cursor."""
+    async def open(self, source: str) -> bool:
+        """Take the log over; whether the last batch came from ``source``."""
 
-    async def append(self, records: Sequence[Outgoing], cursor: str) -> None:
-        """Add records and set the cursor, both or neither."""
+    def landed(self, since: datetime) -> AsyncIterator[Sequence[str]]:
+        """The ids of all that lies in the topic of the last batch, and of later ones."""
 
-
-class Cursor(Struct, frozen=True):
-    """Up to where the outbox of one database was published."""
-
-    database: str
-    position: Position
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Add records, all or none."""
 
 
 class Relay:
@@ -65,13 +64,14 @@ class Relay:
         self._results = results
         self._instruments = instruments
         self._owner = False
-        self._cursor: Cursor | None = None
+        #: Up to where the outbox was published; None until the log is open.
+        self._position: Position | None = None
         self._wake = asyncio.Event()
 
     def assign(self, *, owner: bool) -> None:
         """Relay from now on, or leave it to another process."""
         self._owner = owner
-        self._cursor = None
+        self._position = None
         self._wake.set()
 
     def wake(self) -> None:
@@ -93,50 +93,49 @@ class Relay:
         """Publish what there is; how long to wait for more."""
         try:
             while self._owner:
-                # The partitions may move during each of these waits, and then the cursor is forgotten. If another
+                # The partitions may move during each of these waits, and then the position is forgotten. If another
                 # process has taken the log over, the next batch is refused.
-                cursor = self._cursor
-                if cursor is None:
-                    cursor = self._cursor = await self._opened()
-                batch = await self._database.insist(outbox.waiting, cursor.position, BATCH_EVENTS, BATCH_BYTES)
+                position = self._position
+                if position is None:
+                    await self._open()
+                    position = self._position = Position()
+                batch = await self._database.insist(outbox.waiting, position, BATCH_EVENTS, BATCH_BYTES)
                 if not batch.rows:
                     return HELD_BACK_S if batch.held_back else INTERVAL_S
-                self._cursor = await self._publish(cursor.database, batch.rows)
+                self._position = await self._publish(batch.rows)
         except LogTaken as taken:
             # While the partitions move, two processes may think that they are the one.
             log.warning("%s If I still dispatch in %g s, I take it back.", taken, RETRY_S)
-            self._cursor = None
+            self._position = None
             return RETRY_S
         except ServerUnreachable as error:
             log.warning("%s Results wait in the outbox.", error)
-            self._cursor = None
+            self._position = None
             return RETRY_S
         return INTERVAL_S
 
-    async def _publish(self, database: str, rows: Sequence[Waiting]) -> Cursor:
-        """Publish rows.
+    async def _publish(self, rows: Sequence[Waiting]) -> Position:
+        """Publish rows, and say where the last one was.
 
-        1. One Kafka transaction: the results, the final states and the cursor. A crash before its end leaves neither.
-        2. The rows are dropped. A crash before leaves rows that the cursor has passed: never read again, and
-           dropped with the next ones.
+        1. One Kafka transaction: the results and the final states. A crash before its end leaves neither.
+        2. The rows are dropped. A crash before leaves rows that the topic has: the next one to open the log sees that.
         """
-        cursor = Cursor(database, rows[-1].position)
-        await self._results.append([record for row in rows for record in _records(row)], encode(cursor).decode())
-        await self._database.insist(outbox.published, cursor.position)
+        position = rows[-1].position
+        await self._results.append([record for row in rows for record in _records(row)])
+        await self._database.insist(outbox.published, position)
         self._instruments.relayed.inc(len(rows))
-        return cursor
+        return position
 
-    async def _opened(self) -> Cursor:
-        """The place from which to read on; what was published before it is dropped."""
-        told = await self._results.open()
+    async def _open(self) -> None:
+        """Take the log over, and drop the rows that it has: what is left was never published."""
         database = await self._database.insist(outbox.identity)
-        cursor: Cursor | None = decode(Cursor, told.encode()) if told else None
-        if cursor is None or cursor.database != database:
-            # What is there may have been published by whoever had this database before: then it comes twice.
+        if not await self._results.open(database):
+            # The rows' transactions may have been counted by another cluster, and never come to be settled here.
             await self._database.insist(outbox.renumber)
-            return Cursor(database, Position())
-        await self._database.insist(outbox.published, cursor.position)
-        return cursor
+        oldest = await self._database.insist(outbox.oldest)
+        if oldest is not None:
+            async for event_ids in self._results.landed(oldest - CLOCKS_APART):
+                await self._database.insist(outbox.landed, event_ids)
 
 
 def _records(row: Waiting) -> tuple[Outgoing, Outgoing]:

@@ -4,7 +4,9 @@ Rows become visible out of the order of any serial number. So they are ordered b
 and read only up to the oldest transaction that still runs: before it no row can appear any more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
@@ -34,6 +36,14 @@ DELETE_PUBLISHED: Final = text("""
     DELETE FROM outbox WHERE (transaction, tenant, job_id) <= (:transaction, :tenant, :job_id)
 """)
 
+DELETE_LANDED: Final = text("""
+    DELETE FROM outbox
+    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS landed(tenant, job_id)
+    WHERE outbox.tenant = landed.tenant AND outbox.job_id = landed.job_id
+""")
+
+SELECT_OLDEST: Final = text("SELECT min(created_at) FROM outbox")
+
 #: Which database this is: a copy in another cluster counts its transactions anew.
 SELECT_IDENTITY: Final = text("""
     SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -41,6 +51,9 @@ SELECT_IDENTITY: Final = text("""
 """)
 
 RENUMBER: Final = text("UPDATE outbox SET transaction = (pg_current_xact_id()::text)::bigint WHERE transaction > 0")
+
+
+RESULT: Final = "result"
 
 
 class Position(Struct, frozen=True, order=True):
@@ -71,7 +84,7 @@ class Batch:
 
 def result_id(tenant: str, job_id: str) -> str:
     """The CloudEvents id of a job's terminal event: the same for every copy of it."""
-    return f"{tenant}/{job_id}/result"
+    return f"{tenant}/{job_id}/{RESULT}"
 
 
 def waiting(connection: Connection, after: Position, most: int, most_bytes: int) -> Batch:
@@ -93,6 +106,19 @@ def waiting(connection: Connection, after: Position, most: int, most_bytes: int)
 def published(connection: Connection, through: Position) -> None:
     """Drop the rows up to a place, which Kafka has for good."""
     connection.execute(DELETE_PUBLISHED, _columns(through))
+
+
+def landed(connection: Connection, event_ids: Sequence[str]) -> None:
+    """Drop the rows whose events Kafka has, by the ids of ``result_id``; other ids change nothing."""
+    # Neither a tenant nor a job id has a slash.
+    jobs = [parts[:2] for event_id in event_ids if len(parts := event_id.split("/")) == 3 and parts[2] == RESULT]
+    connection.execute(DELETE_LANDED, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
+
+
+def oldest(connection: Connection) -> datetime | None:
+    """When the first row was written that is still there; None if there is none."""
+    found: datetime | None = connection.execute(SELECT_OLDEST).scalar_one()
+    return found
 
 
 def identity(connection: Connection) -> str:

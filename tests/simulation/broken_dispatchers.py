@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.database import outbox, outcomes
 from runtime.database.jobs import LeasedJob
-from runtime.database.outbox import Waiting
+from runtime.database.outbox import Position, Waiting
 from runtime.database.outcomes import ExpiredLease
 from schemas.codec import decode, encode
 from schemas.errors import ServerUnreachable
@@ -22,7 +22,7 @@ from streams.control import Control
 from streams.dispatch import Dispatch
 from streams.intake import Intake
 from streams.reaper import BATCH_JOBS, Reaper, decide
-from streams.relay import Cursor, Relay
+from streams.relay import Relay
 from streams.scheduler import Assignment
 from tests.simulation import statements
 from tests.simulation.group import Membership
@@ -146,9 +146,28 @@ def queue_again(tables: Tables, tx: Transaction, found: Sequence[ExpiredLease]) 
 class DropsFirst(Relay):
     """Deletes rows, then publishes them."""
 
-    async def _publish(self, database: str, rows: Sequence[Waiting]) -> Cursor:
+    async def _publish(self, rows: Sequence[Waiting]) -> Position:
         await self._database.insist(outbox.published, rows[-1].position)
-        return await super()._publish(database, rows)
+        return await super()._publish(rows)
+
+
+class LooksForNothing(Relay):
+    """Takes every row that is there for one that was never published."""
+
+    async def _open(self) -> None:
+        await self._results.open("model")
+
+
+class TrustsTheMark(Relay):
+    """Takes a batch for published once its mark is there."""
+
+    async def _publish(self, rows: Sequence[Waiting]) -> Position:
+        try:
+            return await super()._publish(rows)
+        except ServerUnreachable:
+            if await self._results.open("model"):
+                await self._database.insist(outbox.published, rows[-1].position)
+            raise
 
 
 class TellsNoWorker(Control):

@@ -82,7 +82,9 @@ BUGS: Final = (
     _statement("a result is stored without its outbox row", outcomes.settle, servers.settle_without_outbox),
     _statement("the outbox is read past running transactions", outbox.waiting, servers.wait_for_nobody),
     Bug("an outbox row is dropped before its event is in Kafka", Parts(relay=dispatchers.DropsFirst)),
-    Bug("results and the relay's place are written apart", Parts(result_log=servers.ForgetsItsPlace)),
+    Bug("a batch says where it ends instead of where it begins", Parts(result_log=servers.MarksItsEnd)),
+    Bug("who takes the results over does not look what is there", Parts(relay=dispatchers.LooksForNothing)),
+    Bug("a batch whose mark is there counts as published", Parts(relay=dispatchers.TrustsTheMark)),
     Bug("every dispatcher relays", Parts(relay=dispatchers.RelaysAlways, result_log=servers.NeverFenced)),
     # Worker
     Bug("a copy of a work record runs too", Parts(worker=broken_workers.RunsCopies)),

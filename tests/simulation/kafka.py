@@ -3,8 +3,9 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -47,9 +48,10 @@ class Broker:
         self.duplicates = 0.0
         self.on_append: Callable[[SimRecord], None] = lambda _record: None
         self.closed = False
-        #: Who owns the results (by how often they were taken over), and up to where the outbox is in them.
+        #: Who owns the results (by how often they were taken over), and what was committed with the last batch: its
+        #: source, and where each partition ended before it.
         self.log_epoch = 0
-        self.cursor: str | None = None
+        self.mark: tuple[str, dict[int, int]] = ("", {})
         self._logs: dict[Place, list[SimRecord]] = {}
         self._waiting: dict[Place, list[asyncio.Future[None]]] = {}
 
@@ -191,42 +193,89 @@ class SimPublisher(Publisher):
 
 
 class SimResultLog:
-    """``runtime.kafka_transactions.TransactionalLog``: a batch and its cursor, both or neither, of the last owner."""
+    """``runtime.kafka_transactions.TransactionalLog``: batches of the last owner, each whole or not there.
+
+    The mark of a batch whose answer is lost may be there without it, or it without its mark.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._process = PROCESS.get()
         self._epoch = -1
+        self._source = ""
+        self._ends: dict[int, int] = {}
 
-    async def open(self) -> str | None:
-        """Take the log over; the cursor."""
+    async def open(self, source: str) -> bool:
+        """Take the log over; whether the last batch came from ``source``."""
         await self._exchange(self._take_over)
-        return self._broker.cursor
+        self._source = source
+        last, ends = self._broker.mark
+        self._ends = dict(ends) if last == source else {}
+        return last == source
 
-    async def append(self, records: Sequence[Outgoing], cursor: str) -> None:
-        """Add records and set the cursor."""
-        await self._exchange(lambda: self._commit(records, cursor))
+    async def landed(self, since: datetime) -> AsyncIterator[list[str]]:  # noqa: ARG002  (the model's topic is short)
+        """The ids from where the partitions ended before the last batch."""
+        ids: list[str] = []
+        await self._exchange(lambda: ids.extend(self._read()))
+        yield ids
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Add records."""
+        ends: dict[int, int] = {}
+        await self._exchange(lambda: self._commit(records, ends), lambda: self._tear(records))
+        self._ends = ends
 
     def _take_over(self) -> None:
         self._broker.log_epoch += 1
         self._epoch = self._broker.log_epoch
 
-    def _commit(self, records: Sequence[Outgoing], cursor: str) -> None:
-        broker = self._broker
-        if self._epoch != broker.log_epoch:
-            raise LogTaken("Another process writes the results.")
-        for record in records:
-            place = (record.topic, broker.partition_of(record.topic, record.key))
-            broker.append(place, record.key, record.value, list(record.headers))
-        broker.cursor = cursor
+    def _read(self) -> list[str]:
+        broker, found = self._broker, []
+        for partition in range(PARTITIONS[topics.RESULTS.name]):
+            place = (topics.RESULTS.name, partition)
+            start, end = self._ends.get(partition, 0), broker.end(place)
+            found += [dict(record.headers)["ce_id"] or b"" for record in broker.records(place, start, end - start)]
+            self._ends[partition] = end
+        return [event_id.decode() for event_id in found]
 
-    async def _exchange(self, effect: Callable[[], None]) -> None:
+    def _commit(self, records: Sequence[Outgoing], ends: dict[int, int]) -> None:
+        self._check()
+        self._mark()
+        self._add(records)
+        ends.update(self._now())
+
+    def _tear(self, records: Sequence[Outgoing]) -> None:
+        """What a broker that lost its answer may have done."""
+        self._check()
+        if self._broker.rng.random() < 0.5:
+            self._mark()
+        if self._broker.rng.random() < 0.5:
+            self._add(records)
+
+    def _mark(self) -> None:
+        self._broker.mark = (self._source, dict(self._ends))
+
+    def _add(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            place = (record.topic, self._broker.partition_of(record.topic, record.key))
+            self._broker.append(place, record.key, record.value, list(record.headers))
+
+    def _now(self) -> dict[int, int]:
+        name = topics.RESULTS.name
+        return {partition: self._broker.end((name, partition)) for partition in range(PARTITIONS[name])}
+
+    def _check(self) -> None:
+        if self._epoch != self._broker.log_epoch:
+            raise LogTaken("Another process writes the results.")
+
+    async def _exchange(self, effect: Callable[[], None], torn: Callable[[], None] | None = None) -> None:
+        """Have the effect, or, where the answer is lost, ``torn`` instead."""
         broker = self._broker
         done = broker.loop.create_future()
-        broker.loop.call_in(broker.world, broker.delay_s(), self._happen, effect, done)
+        broker.loop.call_in(broker.world, broker.delay_s(), self._happen, effect, torn or effect, done)
         await done
 
-    def _happen(self, effect: Callable[[], None], done: "asyncio.Future[None]") -> None:
+    def _happen(self, effect: Callable[[], None], torn: Callable[[], None], done: "asyncio.Future[None]") -> None:
         broker, rng = self._broker, self._broker.rng
         error: Exception | None = None
         if broker.closed or (not self._process.alive and rng.random() < 0.5):
@@ -234,11 +283,12 @@ class SimResultLog:
         if broker.weather.away or rng.random() < broker.weather.refused:
             error = ServerUnreachable("Kafka", "model", "the coordinator does not answer")
         else:
+            lost = rng.random() < broker.weather.lost
             try:
-                effect()
+                (torn if lost else effect)()
             except LogTaken as taken:
                 error = taken
-            if rng.random() < broker.weather.lost:
+            if lost:
                 error = ServerUnreachable("Kafka", "model", "the answer was lost")
         broker.loop.call_in(self._process, broker.delay_s(), _answer, done, error)
 

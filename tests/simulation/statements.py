@@ -6,14 +6,14 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, reconciling, workers
 from runtime.database.admissions import RANK, Admission, Admitted, needed_model, reread
 from runtime.database.checkpoints import EndedCheckpoint
 from runtime.database.jobs import LeasedJob, QueuedJob
-from runtime.database.outbox import Batch, Position, Waiting
+from runtime.database.outbox import Batch, Position, Waiting, result_id
 from runtime.database.outcomes import ExpiredLease, Settlement
 from runtime.database.queue import Mark, Page
 from runtime.database.workers import NoFreePartition
@@ -189,6 +189,19 @@ def published(tables: Tables, _tx: Transaction, through: Position) -> None:
             del tables.outbox[key]
 
 
+def landed(tables: Tables, _tx: Transaction, event_ids: Sequence[str]) -> None:
+    """As ``outbox.landed``."""
+    found = set(event_ids)
+    for key, row in list(tables.outbox.items()):
+        if result_id(row.position.tenant, row.position.job_id) in found:
+            del tables.outbox[key]
+
+
+def oldest(tables: Tables, tx: Transaction) -> datetime | None:
+    """As ``outbox.oldest``, for rows that were all written now."""
+    return tx.now if tables.outbox else None
+
+
 def identity(_tables: Tables, _tx: Transaction) -> str:
     """As ``outbox.identity``."""
     return "model"
@@ -338,6 +351,8 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     outcomes.reap: reap,
     outbox.waiting: waiting,
     outbox.published: published,
+    outbox.landed: landed,
+    outbox.oldest: oldest,
     outbox.identity: identity,
     outbox.renumber: renumber,
     quotas.waiting: waiting_of_tenants,

@@ -149,6 +149,7 @@ class Drawn:
             lambda: (outcomes.reap, (self._decide(), 10)),
             lambda: (outbox.waiting, (self._position(tables), most, 10**9)),
             lambda: (outbox.published, (self._position(tables),)),
+            lambda: (outbox.landed, ([outbox.result_id(*self._key()) for _ in range(2)],)),
             lambda: (workers.claim_partition, (rng.choice(WORKERS), "here", span_s)),
             lambda: (
                 workers.renew_worker,
@@ -159,7 +160,7 @@ class Drawn:
             lambda: (control.sweep, (NOW, 10)),
             lambda: (quotas.waiting, ()),
         ]
-        weights = (4, 5, 1, 2, 1, 2, 2, 1, 1, 1, 1, 1, 3, 1, 1)
+        weights = (4, 5, 1, 2, 1, 2, 2, 1, 1, 1, 1, 1, 1, 3, 1, 1)
         return rng.choices(calls, weights)[0]()
 
     def _key(self) -> tuple[str, str]:

@@ -91,6 +91,26 @@ def test_published_rows_are_dropped(database: Database) -> None:
     assert ids(database) == ["c"]
 
 
+def test_rows_that_kafka_has_are_dropped_by_their_events_ids(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a", "b", "c")
+    with database.begin() as connection:
+        strangers = (outbox.result_id("default", "z"), outbox.result_id("other", "b"), "default/b/end", "junk", "")
+        outbox.landed(connection, [outbox.result_id("default", "a"), outbox.result_id("default", "c"), *strangers])
+    assert ids(database) == ["b"]
+
+
+def test_the_oldest_row_tells_when_it_was_written(database: Database) -> None:
+    with database.begin() as connection:
+        assert outbox.oldest(connection) is None
+        end(connection, "a")
+        written_at = connection.execute(text("SELECT now()")).scalar_one()
+    with database.begin() as connection:
+        end(connection, "b")
+    with database.begin() as connection:
+        assert outbox.oldest(connection) == written_at
+
+
 def test_rows_of_another_cluster_are_numbered_anew(database: Database) -> None:
     with database.begin() as connection:
         end(connection, "a")

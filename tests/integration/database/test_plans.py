@@ -38,11 +38,13 @@ STATEMENTS = {
     for name, value in vars(module).items()
     if isinstance(value, TextClause)
 }
-#: They read all partitions of the work topic, 64 rows at most, or of the request topics.
+#: They read all partitions of the work topic, 64 rows at most, or of the request topics; or the outbox, when a
+#: dispatcher begins to relay.
 SCANS_BY_DESIGN = {
     "runtime.database.workers.CLAIM_PARTITION",
     "runtime.database.control.SELECT_PARTITIONS",
     "runtime.database.reconciling.SELECT_POSITIONS",
+    "runtime.database.outbox.SELECT_OLDEST",
 }
 
 
@@ -85,6 +87,8 @@ def run_everything(connection: Connection) -> None:
     jobs.give_back(connection, [second.lease], State.QUEUED)
     outbox.waiting(connection, outbox.Position(), 10, 1_000)
     outbox.identity(connection)
+    outbox.oldest(connection)
+    outbox.landed(connection, [outbox.result_id("default", "z")])
     outbox.renumber(connection)
     outbox.published(connection, outbox.Position(1, "default", "a"))
     quotas.waiting(connection)

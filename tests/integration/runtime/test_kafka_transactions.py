@@ -1,17 +1,20 @@
-"""A log whose batches and cursors are there together or not at all, on a real Kafka."""
+"""A log whose batches are there whole or not at all, and which tells what has landed, on a real Kafka."""
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
 from runtime.kafka_transactions import LogTaken, Outgoing, TransactionalLog
 from runtime.topic_admin import TopicAdmin
 from schemas.errors import ServerUnreachable
 from schemas.topics import HOUR_MS, Topic
+
+LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def topic(kafka: str) -> Topic:
 async def opened(kafka: str, topic: Topic) -> AsyncIterator[TransactionalLog]:
     log = TransactionalLog(kafka, topic.name, topic.name)
     try:
-        await log.open()
+        await log.open("here")
         yield log
     finally:
         log.close()
@@ -51,31 +54,89 @@ def committed(kafka: str, topic: Topic, count: int) -> list[str]:
     return values
 
 
-def test_a_new_log_has_no_cursor_and_an_old_one_its_last(kafka: str, topic: Topic) -> None:
+async def landed(log: TransactionalLog, since: datetime = LONG_AGO) -> list[str]:
+    return [event_id async for ids in log.landed(since) for event_id in ids]
+
+
+def test_who_opens_a_log_sees_the_last_batch_of_its_source(kafka: str, topic: Topic) -> None:
     async def run() -> None:
         log = TransactionalLog(kafka, topic.name, topic.name)
-        assert await log.open() is None
-        await log.append(records(topic, "a", "b"), "first")
-        await log.append(records(topic, "c"), "second")
+        assert not await log.open("here")
+        assert await landed(log) == []
+        for batch in (("a", "b"), ("c",), ("d", "e")):
+            await log.append(records(topic, *batch))
         log.close()
         successor = TransactionalLog(kafka, topic.name, topic.name)
-        assert await successor.open() == "second"
+        assert await successor.open("here")
+        assert await landed(successor) == ["d", "e"]
+        await successor.append(records(topic, "f"))
+        assert await successor.open("here")
+        assert await landed(successor) == ["f"]
         successor.close()
 
     asyncio.run(run())
-    assert committed(kafka, topic, 3) == ["a", "b", "c"]
+    assert committed(kafka, topic, 6) == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_what_landed_is_read_by_time_where_the_last_batch_came_from_elsewhere(kafka: str, topic: Topic) -> None:
+    async def run() -> None:
+        async with opened(kafka, topic) as log:
+            await log.append(records(topic, "a"))
+            await log.append(records(topic, "b"))
+            assert not await log.open("elsewhere")
+            assert await landed(log) == ["a", "b"]
+            assert not await log.open("elsewhere")
+            assert await landed(log, datetime.now(UTC) + timedelta(hours=1)) == []
+
+    asyncio.run(run())
+
+
+def marked(kafka: str, topic: Topic, mark: str) -> None:
+    """Put another mark in the place of the last batch's."""
+    group = Consumer({"bootstrap.servers": kafka, "group.id": topic.name})
+    group.commit(offsets=[TopicPartition(topic.name, 0, 0, mark)], asynchronous=False)
+    group.close()
+
+
+def test_a_mark_that_nobody_can_read_is_none(kafka: str, topic: Topic) -> None:
+    """As an earlier release left one."""
+
+    async def run() -> None:
+        async with opened(kafka, topic) as log:
+            await log.append(records(topic, "a"))
+            marked(kafka, topic, '{"database":"here"}')
+            assert not await log.open("here")
+            assert await landed(log) == ["a"]
+
+    asyncio.run(run())
+
+
+def test_a_partition_that_ends_before_its_mark_is_read_from_its_beginning(kafka: str, topic: Topic) -> None:
+    """It was made anew, or has lost records: nobody knows which."""
+
+    async def run() -> None:
+        async with opened(kafka, topic) as log:
+            await log.append(records(topic, "a"))
+            await log.append(records(topic, "b"))
+            marked(kafka, topic, '{"source":"here","ends":[1000]}')
+            assert await log.open("here")
+            assert await landed(log) == ["a", "b"]
+
+    asyncio.run(run())
 
 
 def test_who_opens_the_log_shuts_the_last_one_out(kafka: str, topic: Topic) -> None:
     async def run() -> None:
         async with opened(kafka, topic) as old:
-            await old.append(records(topic, "a"), "1")
+            await old.append(records(topic, "a"))
             async with opened(kafka, topic) as new:
                 with pytest.raises(LogTaken, match="Another process"):
-                    await old.append(records(topic, "lost"), "2")
-                await new.append(records(topic, "b"), "2")
-            assert await old.open() == "2"
-            await old.append(records(topic, "c"), "3")
+                    await old.append(records(topic, "lost"))
+                await new.append(records(topic, "b"))
+            assert await old.open("here")
+            # Who appended "b" had not looked, and so knew of no later end than the batch before.
+            assert await landed(old) == ["a", "b"]
+            await old.append(records(topic, "c"))
 
     asyncio.run(run())
     assert committed(kafka, topic, 3) == ["a", "b", "c"]
@@ -84,12 +145,13 @@ def test_who_opens_the_log_shuts_the_last_one_out(kafka: str, topic: Topic) -> N
 def test_a_batch_that_kafka_refuses_leaves_nothing_and_the_log_goes_on(kafka: str, topic: Topic) -> None:
     async def run() -> None:
         async with opened(kafka, topic) as log:
-            await log.append(records(topic, "a"), "1")
+            await log.append(records(topic, "a"))
             too_large = [*records(topic, "lost"), Outgoing(topic.name, b"key", b"x" * 20_000_000, [])]
             with pytest.raises(ServerUnreachable):
-                await log.append(too_large, "2")
-            assert await log.open() == "1"
-            await log.append(records(topic, "b"), "2")
+                await log.append(too_large)
+            assert await log.open("here")
+            assert await landed(log) == ["a"]
+            await log.append(records(topic, "b"))
 
     asyncio.run(run())
     assert committed(kafka, topic, 2) == ["a", "b"]
@@ -99,7 +161,7 @@ def test_a_server_that_is_away_is_told_so() -> None:
     async def run() -> None:
         log = TransactionalLog("127.0.0.1:1", "headrace.test.away", "any")
         with pytest.raises(ServerUnreachable, match=r"127\.0\.0\.1:1"):
-            await log.open()
+            await log.open("here")
         log.close()
 
     asyncio.run(run())

@@ -1,8 +1,9 @@
 """The relay while the partitions move, without a server."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from runtime.database import outbox
@@ -56,10 +57,13 @@ class Results:
         self.taken = asyncio.Event()
         self.records: Sequence[Outgoing] = ()
 
-    async def open(self) -> str | None:
-        return None
+    async def open(self, _source: str) -> bool:
+        return True
 
-    async def append(self, records: Sequence[Outgoing], _cursor: str) -> None:
+    async def landed(self, _since: datetime) -> AsyncIterator[Sequence[str]]:
+        yield ()
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
         self.records = records
         self.taken.set()
 
