@@ -5,6 +5,7 @@ Broker: a Redis stream, acknowledged when a task was executed and its result sav
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,9 +48,12 @@ if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, "-m", "taskiq", "worker", "taskiq_noop:broker", "--workers", "2",
                "--ack-type", "when_saved", "--log-level", "ERROR", "--max-async-tasks", "100"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         print(asyncio.run(measure(int(sys.argv[1]))))
     finally:
-        process.terminate()
+        # After SIGTERM its supervisor waits for workers that do not end.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
