@@ -9,6 +9,8 @@ STACK := $(PYTHON) -m deploy.local
 WORKERS := 2
 PLAN := --workers $(WORKERS) $(if $(SERVERS_ONLY),--servers-only)
 CODE := schemas producers streams workers runtime deploy scripts examples tests benchmarks
+# Tests mostly wait, so two processes share the cores, each with servers of its own: not those that the environment names.
+PARALLEL := $(if $(HEADRACE_KAFKA),,--numprocesses 2 --no-loadscope-reorder)
 LOCK := var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
@@ -31,7 +33,7 @@ down: ## Stop the stack; its data stay.
 	@[ ! -x $(PYTHON) ] || $(STACK) down
 
 test: setup ## Run every test, unit to acceptance: ARGS="-k admission".
-	@$(PYTHON) -m pytest tests $(ARGS)
+	@$(PYTHON) -m pytest tests $(PARALLEL) $(ARGS)
 
 faults: setup ## Run schedules of faults, a JSON line each: SEEDS=0..99.
 	@$(PYTHON) -m tests.acceptance.faults --seeds $(or $(SEEDS),0..9)
