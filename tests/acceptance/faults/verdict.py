@@ -134,9 +134,12 @@ def conflicting(evidence: Evidence) -> Iterator[Violation]:
 def unseen(evidence: Evidence) -> Iterator[Violation]:
     """Ends that nobody was told of, or that wait to be told."""
     seen = {terminal.key for terminal in evidence.committed}
+    written = {terminal.key for terminal in evidence.uncommitted}
     for key, job in evidence.jobs.items():
         if job.result_status is not None and key not in seen:
-            yield Violation(Broken.UNSEEN, _name(key), "in the outbox" if job.in_outbox else "nowhere")
+            place = "in the outbox" if job.in_outbox else "not in the outbox"
+            copies = "with a copy that was not committed" if key in written else "without a copy in the topic"
+            yield Violation(Broken.UNSEEN, _name(key), f"{place}, {copies}")
         elif job.in_outbox:
             yield Violation(Broken.UNSEEN, _name(key), "still in the outbox, though it was published")
 
