@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from faust.types import TP
 
-from runtime import garbage
+from runtime import interpreter
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -94,7 +94,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     bind(app, topics.WORKERS, heartbeats)
     bind(app, topics.METRICS, bridge.events)
     follow_partitions(app, dispatch, (relay, reconciler), bridge)
-    garbage.settle()
+    interpreter.settle()
     log.info("Metrics are at http://%s:%d/metrics.", settings.metrics_host, page.port)
     return await serve(
         app,

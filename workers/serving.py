@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Final
 
-from runtime import garbage
+from runtime import interpreter
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -41,7 +41,7 @@ def serve(settings: Settings, handlers: Handlers, open_tools: OpenTools) -> None
     reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)
     try:
         with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
-            garbage.settle()
+            interpreter.settle()
             servers = Servers(thread, publisher, partial(open_partition, settings.kafka), metrics)
             asyncio.run(_work(settings, servers, tools, handlers))
     finally:

@@ -26,7 +26,7 @@ import faust
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 
 from benchmarks.records import PARTITIONS
-from runtime import garbage
+from runtime import interpreter
 from runtime.kafka import LINGER_MS, OnDelivery, Publisher
 from schemas.codec import decode_request, encode
 from schemas.topics import Kind, Topic
@@ -82,7 +82,7 @@ async def chunked(kafka: str, source: str, target: str, clock: Clock) -> None:
 
         bind(app, Topic(source, "any", PARTITIONS, None), handle)
         # As the dispatcher does.
-        garbage.settle()
+        interpreter.settle()
         await app.start()
         await done.wait()
         await app.stop()

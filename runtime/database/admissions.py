@@ -116,7 +116,7 @@ class Admitted(Enum):
 
 
 def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admitted]:
-    """Insert what is new, in one statement; the answers are in the order of ``admissions``.
+    """Insert what is new; the answers are in the order of ``admissions``.
 
     A request that will not run, and whose id is new, gets its row, its result and its outbox row. A repeat changes
     nothing, so a batch may be admitted again after a crash.
@@ -124,6 +124,10 @@ def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admit
     if not admissions:
         return []
     inserted = {(row.tenant, row.id) for row in connection.execute(INSERT_JOBS, _columns(admissions))}
+    if len(inserted) == len(admissions):
+        # As nearly always: no id was here before, nor came twice.
+        _reject(connection, admissions)
+        return [Admitted.NEW] * len(admissions)
     rows = connection.execute(
         SELECT_DIGESTS, {"tenants": [row.tenant for row in admissions], "ids": [row.id for row in admissions]}
     )

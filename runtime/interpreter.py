@@ -1,6 +1,7 @@
-"""Python's garbage collector, set for processes that handle many small events a second."""
+"""Python's garbage collector and its lock, set for processes that handle many small events a second."""
 
 import gc
+import sys
 from typing import Final
 
 #: Objects that are made and not yet freed, before the youngest are looked through. Nearly all are freed by their
@@ -9,6 +10,9 @@ from typing import Final
 YOUNGEST: Final = 50_000
 #: Collections of a generation before the next older one is looked through as well.
 OLDER: Final = 20
+#: How long a thread may keep the others waiting for the interpreter's lock. A job passes from thread to thread a dozen
+#: times on its way; at Python's 5 ms the median of ``latency.dispatch`` was 8 % longer, and no more jobs a second.
+SWITCH_S: Final = 0.0005
 
 
 def settle() -> None:
@@ -19,3 +23,4 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNGEST, OLDER, OLDER)
+    sys.setswitchinterval(SWITCH_S)
