@@ -19,7 +19,8 @@ broker = RedisStreamBroker(f"{REDIS}/5", xread_count=int(os.environ.get("BENCH_P
 IN_FLIGHT = 100
 
 
-@broker.task
+# By default named after the path that this file was started by, under which no worker knows it.
+@broker.task(task_name="noop")
 async def noop(number):
     return number
 
