@@ -94,6 +94,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int
     free: Slots
     models: tuple[str, ...] = ()
+    #: What its jobs wait for, of models that it does not hold yet. Workers before 0.2 don't tell.
+    loading: tuple[str, ...] | None = None
     device: str = "cpu"
     version: str = ""
     #: The worker takes no more jobs and leaves when those it has are done.

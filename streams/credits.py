@@ -119,16 +119,21 @@ class Worker:
     def loaded(self) -> list[tuple[str, float]]:
         """The models that were on their way and have come, with the seconds; those that never came are dropped.
 
-        A worker without a job loads nothing: the job whose model is missing still has ended by then, for there is no
-        such model, or its client wanted it no longer.
+        A worker loads nothing that no job of its waits for: there is no such model, or its client wanted it no longer.
         """
         come = [(model, self.seen_s - item.since_s) for model, item in self._loading.items() if model in self.models]
         self._loading = {
             model: item
             for model, item in self._loading.items()
-            if model not in self.models and item.until_s > self.seen_s and not self.idle
+            if model not in self.models and item.until_s > self.seen_s and self._may_load(model)
         }
         return come
+
+    def _may_load(self, model: str) -> bool:
+        """Whether a job of its may wait for the model, or one that is on its way to it."""
+        if self.beat.loading is None:
+            return not self.idle
+        return model in self.beat.loading or any(assignment.job.model == model for assignment in self._sent)
 
     def assign(self, job: QueuedJob, at_s: float, load_s: float) -> Assignment:
         """Count a job in one of the slots. Its model, where it is not here, comes within ``load_s`` or never."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from runtime.database.admissions import needed_model
 from schemas.errors import JobPaused, JobReturned, JobSuspended
 from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
@@ -116,6 +117,10 @@ class Desk:
             return max(0, room.free(kind) - self._taken[kind])
 
         return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
+
+    def models(self) -> set[str]:
+        """The models of the jobs that have a slot or wait for one."""
+        return {needed_model(held.work.job.request) for held in self._jobs.values() if held.counted}
 
     async def cleared(self) -> None:
         """Wait until no job is left."""

@@ -158,6 +158,7 @@ class Worker:
             log.warning("worker %s leaves its partition to its lease's end: %s", self.id, error)
 
     def _describe(self) -> Heartbeat:
+        models = self._tools.models.held()
         return Heartbeat(
             worker_id=self.id,
             host=self._settings.host,
@@ -165,7 +166,8 @@ class Worker:
             position=self._position,
             free=Slots() if self._draining else self._desk.free(),
             slots=self._desk.room(),
-            models=self._tools.models.held(),
+            models=models,
+            loading=tuple(self._desk.models() - set(models)),
             device=str(self._tools.models.device),
             version=CODE_VERSION,
             draining=self._draining,

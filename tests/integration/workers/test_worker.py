@@ -57,6 +57,26 @@ def test_a_worker_drains_says_goodbye_and_gives_its_partition_back(rig: Rig, kaf
     asyncio.run(run())
 
 
+def test_a_worker_tells_which_models_its_jobs_wait_for(rig: Rig, kafka: str) -> None:
+    job_id = new_id()
+    computing = Computing()
+
+    async def run() -> None:
+        with Tail(kafka, topics.WORKERS) as heartbeats:
+            async with rig.worker(replace(ECHO, generate=computing.generate)) as worker:
+                rig.give(worker, job_id)
+                assert await asyncio.to_thread(computing.begun.wait, 10)
+                # This worker has no models at all.
+                await heartbeats.until(
+                    lambda records: any(beat.loading == ("none",) for beat in beats(records, worker.id))
+                )
+            told = beats(await heartbeats.until(lambda records: beats(records, worker.id)[-1].leaving), worker.id)
+        assert told[0].loading == ()
+        assert told[-1].loading == ()
+
+    asyncio.run(run())
+
+
 def test_two_workers_read_partitions_of_their_own(rig: Rig) -> None:
     ids = [new_id(), new_id()]
     second = replace(rig, servers=replace(rig.servers, metrics=Metrics("worker")))

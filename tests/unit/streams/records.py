@@ -61,6 +61,7 @@ def beat(
     position: int = 0,
     partition: int | None = None,
     models: tuple[str, ...] = (),
+    loading: tuple[str, ...] | None = None,
 ) -> Heartbeat:
     """A worker's heartbeat with as many free slots of each kind, of ``total``."""
     return Heartbeat(
@@ -70,5 +71,6 @@ def beat(
         position=position,
         free=Slots(generate=slots, finetune=slots, evaluate=slots),
         models=models,
+        loading=loading,
         slots=None if total is None else Slots(generate=total, finetune=total, evaluate=total),
     )

@@ -146,6 +146,22 @@ def test_a_model_that_could_not_be_loaded_holds_up_no_other_once_its_job_has_end
     assert [item.job.id for item in made.next_assignments(9, 0.2)] == ["next"]
 
 
+def test_a_busy_worker_loads_what_its_jobs_wait_for_and_nothing_else() -> None:
+    """One that tells: nobody has to guess for how long a model that does not come may still be on its way."""
+    made = Scheduler()
+    made.heartbeat(beat("a", slots=3, total=3, models=("warm",), loading=()), 0.0)
+    made.add([job("busy", model="warm"), job("lost", model="missing"), job("next", model="there")], 0.0)
+    busy, lost = made.next_assignments(9, 0.0)
+    made.sent(busy, 0)
+    made.sent(lost, 1)
+    made.heartbeat(beat("a", slots=2, total=3, position=1, models=("warm",), loading=()), 0.1)
+    assert made.next_assignments(9, 0.1) == [], "the job is still on its way"
+    made.heartbeat(beat("a", slots=1, total=3, position=2, models=("warm",), loading=("missing",)), 0.2)
+    assert made.next_assignments(9, 0.2) == [], "its job waits for it"
+    made.heartbeat(beat("a", slots=2, total=3, position=2, models=("warm",), loading=()), 0.3)
+    assert [item.job.id for item in made.next_assignments(9, 0.3)] == ["next"]
+
+
 def test_jobs_that_wait_for_a_worker_to_have_their_model_look_for_another_once_it_does_not_come() -> None:
     made = Scheduler()
     made.heartbeat(beat("a", slots=1, total=1), 0.0)
