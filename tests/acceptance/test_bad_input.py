@@ -3,6 +3,7 @@
 import json
 import random
 import secrets
+from collections import Counter
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.acceptance.topics import tails
 
 REQUESTS = topics.REQUESTS[Kind.GENERATE]
 WAIT_S = 90.0
-GOOD, BAD = 100, 1_000
+GOOD, BAD, GIANTS = 100, 1_000, 12
 
 
 def malformed(number: int) -> bytes:
@@ -35,9 +36,10 @@ def malformed(number: int) -> bytes:
         b'{"model": "../../etc/passwd", "prompt": "x"}',
         b'{"kind": "paint", "model": "example-base", "prompt": "x"}',
         b"null",
-        b'{"model": "example-base", "prompt": "' + b"x" * REQUEST_BYTES + b'"}' if number < 12 else b"{",
+        b'{"model": "example-base", "prompt": "' + b"x" * REQUEST_BYTES + b'"}',
     )
-    return ways[number % len(ways)]
+    # A megabyte each: of the last one a dozen will do.
+    return ways[number % len(ways)] if number < GIANTS * len(ways) else ways[number % (len(ways) - 1)]
 
 
 def test_a_thousand_malformed_events_between_a_hundred_good_ones(platform: Platform) -> None:
@@ -66,6 +68,10 @@ def test_a_thousand_malformed_events_between_a_hundred_good_ones(platform: Platf
     assert sorted(record.value or b"" for record in letters) == sorted(bad)
     assert all(record.headers["trace"] == tag.encode() for record in letters)
     assert all(record.headers["dlq.error.message"] for record in letters)
+    codes = Counter(record.headers["dlq.error.code"].decode() for record in letters)
+    assert codes["request_too_large"] == GIANTS
+    assert set(codes) == {"malformed_request", "invalid_request", "request_too_large"}
+    assert {json.loads(record.value or b"")["status"] for record in results} == {"succeeded"}
     assert sorted(record.key or b"" for record in results) == sorted(job_id.encode() for job_id in ids)
     assert {process.pid for process in platform.dispatchers + platform.workers if process.is_running} == before
 

@@ -1,14 +1,16 @@
 """One request through every topic and every table, its trace id at each hop."""
 
 import json
+import shutil
 import subprocess
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, text
 
 from producers import Headrace
 from runtime.database import Database, tables
@@ -16,12 +18,15 @@ from runtime.database.outbox import result_id
 from schemas import topics
 from schemas.codec import new_traceparent, trace_id_of
 from schemas.events import State
+from schemas.requests import Dataset, FineTuneRequest, Hyperparameters
+from schemas.requests import Record as Example
+from schemas.results import FineTuneResult
 from schemas.topics import Kind
 from tests.acceptance.processes import Platform
 from tests.acceptance.topics import Record, Tail, tails
 
 REQUESTS = topics.REQUESTS[Kind.GENERATE].name
-HOPS = (topics.WORK.name, topics.PROGRESS.name, topics.STATUS.name, topics.RESULTS.name)
+HOPS = (REQUESTS, topics.WORK.name, topics.PROGRESS.name, topics.STATUS.name, topics.RESULTS.name)
 WAIT_S = 60.0
 
 
@@ -32,9 +37,9 @@ def database(platform: Platform) -> Iterator[Database]:
     database.close()
 
 
-def kcat(platform: Platform, body: object, *headers: str) -> None:
+def kcat(platform: Platform, body: object, *headers: str, key: str | None = None) -> None:
     """Publish one request by hand, as the README shows."""
-    flags = [flag for header in headers for flag in ("-H", header)]
+    flags = [flag for header in headers for flag in ("-H", header)] + (["-k", key] if key else [])
     command = ["kcat", "-P", "-b", platform.servers["HEADRACE_KAFKA"], "-t", REQUESTS, *flags]
     subprocess.run(command, input=json.dumps(body).encode(), check=True, timeout=30)
 
@@ -52,7 +57,9 @@ def test_one_request_leaves_its_trace_at_every_hop(platform: Platform, database:
     job_id = "one-request"
     body = {"id": job_id, "model": "example-base", "prompt": "abc", "max_tokens": 8, "stream": True}
     with tails(platform.servers["HEADRACE_KAFKA"], *HOPS) as tail:
-        kcat(platform, body, f"traceparent={traceparent}")
+        with held_back(database):
+            kcat(platform, body, "Content-Type=application/json", f"traceparent={traceparent}", key=job_id)
+            (announced,) = awaited(lambda: rows_of(database, tables.outbox, job_id))
         results, status = tail[topics.RESULTS.name], tail[topics.STATUS.name]
         results.until(lambda _: bool(results.of(job_id)))
         status.until(lambda _: any(event["state"] == State.SUCCEEDED for event in events(status, job_id)))
@@ -67,9 +74,26 @@ def test_one_request_leaves_its_trace_at_every_hop(platform: Platform, database:
     rows = {table.name: rows_of(database, table, job_id) for table in (tables.jobs, tables.results, tables.usage)}
     assert [len(found) for found in rows.values()] == [1, 1, 1]
     (job,) = rows["jobs"]
-    assert trace_id_of(str(job["traceparent"])) == trace_id_of(traceparent)
+    for row in (job, announced):
+        assert trace_id_of(str(row["traceparent"])) == trace_id_of(traceparent)
+    assert announced["event"] == rows["results"][0]["event"]
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
     assert rows["results"][0]["event"] == json.loads(result.value or b"")
+
+
+def test_a_fine_tune_leaves_its_adapter_with_what_it_was_made_from(client: Headrace, database: Database) -> None:
+    dataset = Dataset(records=(Example("7->", "007"),))
+    job_id = client.submit(
+        FineTuneRequest(model="example-base", dataset=dataset, hyperparameters=Hyperparameters(max_steps=1))
+    )
+    event = client.result(job_id, WAIT_S)
+    result, lineage = event.result, event.lineage
+    assert isinstance(result, FineTuneResult)
+    (adapter,) = rows_of(database, tables.adapters, job_id)
+    (job,) = rows_of(database, tables.jobs, job_id)
+    assert (adapter["id"], adapter["base"], adapter["method"]) == (result.model, "example-base", "lora")
+    assert (adapter["artifact_sha256"], adapter["request_sha256"]) == (result.artifact_sha256, job["request_sha256"])
+    assert (adapter["dataset_sha256"], adapter["code"]) == (lineage.dataset_sha256, lineage.code)
 
 
 def test_the_outbox_is_empty_once_results_are_delivered(
@@ -105,6 +129,28 @@ def test_every_process_is_heard_on_the_metrics_page(platform: Platform) -> None:
     page = get(platform.metrics_url)
     assert "\nheadrace_intake_requests_total{" in page
     assert "\nheadrace_worker_jobs_total{" in page
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; it comes with Debian's package prometheus")
+    checked = subprocess.run([promtool, "check", "metrics"], input=page.encode(), capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+@contextmanager
+def held_back(database: Database) -> Iterator[None]:
+    """Let no result leave the outbox: the relay waits for every transaction that is older than a row."""
+    with database.begin() as connection:
+        connection.execute(text("SELECT pg_current_xact_id()"))
+        yield
+
+
+def awaited(look: Callable[[], list[dict[str, object]]]) -> list[dict[str, object]]:
+    """What is found, once there is something."""
+    deadline_s, pause = time.monotonic() + WAIT_S, threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < deadline_s, "nothing came"
+        pause.wait(0.05)
+    return found
 
 
 def rows_of(database: Database, table: Table, job_id: str) -> list[dict[str, object]]:

@@ -176,6 +176,18 @@ def test_every_package_of_the_images_is_locked_by_hash() -> None:
     assert all("--require-hashes" in line for line in installs)
 
 
+@pytest.mark.parametrize("lock", [*(ROOT / "requirements").glob("*.txt"), ROOT / "benchmarks/peers/requirements.txt"])
+def test_a_lock_has_a_hash_for_every_package_and_no_address_of_an_index(lock: Path) -> None:
+    text = lock.read_text()
+    packages = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n?", "", text, flags=re.MULTILINE).strip())
+    assert packages
+    for package in packages:
+        assert re.match(r"[a-z0-9._-]+(\[[a-z,]+\])?==[^ ]+ ", package), package
+        assert "--hash=sha256:" in package, package
+    assert "://" not in text
+    assert "index" not in re.sub(r"==.*", "", text)
+
+
 def test_everything_that_is_copied_exists_and_reaches_the_build() -> None:
     ignore = (ROOT / "deploy/docker/Dockerfile.dockerignore").read_text().split()
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):

@@ -130,8 +130,8 @@ def test_readers_ignore_unknown_fields_of_events_and_requests_refuse_them(case: 
 def test_no_golden_file_was_changed() -> None:
     lines = [line.split("  ") for line in (GOLDEN / "SHA256SUMS").read_text().splitlines()]
     known = {name: digest for digest, name in lines}
-    files = [path for path in GOLDEN.iterdir() if path.is_file() and path.name != "SHA256SUMS"]
-    assert {path.name: sha256(path.read_bytes()).hexdigest() for path in files} == known
+    files = [path for path in GOLDEN.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
+    assert {str(path.relative_to(GOLDEN)): sha256(path.read_bytes()).hexdigest() for path in files} == known
 
 
 @pytest.mark.parametrize(
