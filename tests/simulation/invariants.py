@@ -3,7 +3,7 @@
 Each has a name, under which a violation is reported: it tells which bug of the zoo was caught by which.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -62,6 +62,8 @@ class Monitor:
         self._begun: set[tuple[Key, int, Process]] = set()
         self._calm_s: float | None = None
         self._owned_s: dict[Process, float] = {}
+        #: When the slots of a kind were all taken last.
+        self._full_s: dict[Kind, float] = defaultdict(float)
         self._most: defaultdict[Process, dict[Kind, int]] = defaultdict(lambda: dict.fromkeys(Kind, 0))
         self.on_kill: Callable[[Process], None] = lambda _process: None
         self.closed = False
@@ -190,6 +192,11 @@ class Monitor:
         now_s = self._loop.time()
         workers = [process for process in processes if process.runs]
         rows = self._tables.jobs.values()
+        leased = Counter(row.kind for row in rows if row.leased)
+        for kind in Kind:
+            if leased[kind] >= SLOTS[kind] * len(workers):
+                # One job may keep a slot for as long as another may wait for a free one.
+                self._full_s[kind] = now_s
         for row in rows:
             if row.state != State.QUEUED.value:
                 continue
@@ -198,11 +205,8 @@ class Monitor:
             kinds = list(Kind) if alone else [row.kind]
             went_on_s = max(self._transitions.leased_s[kind] for kind in kinds)
             went_on_s = max(went_on_s, self._transitions.lone_s, self._transitions.moved_s[row.key])
-            since_s = max(went_on_s, self._journal.quiet_since_s())
-            if now_s - since_s < (LONE_S if alone else WAIT_S):
-                continue
-            leased = sum(other.leased and other.kind is row.kind for other in self._tables.jobs.values())
-            if workers and leased < SLOTS[row.kind] * len(workers):
+            since_s = max(went_on_s, self._full_s[row.kind], self._journal.quiet_since_s())
+            if workers and now_s - since_s >= (LONE_S if alone else WAIT_S):
                 self._journal.violate("liveness", f"{'/'.join(row.key)} waits for {now_s - since_s:.0f} s")
 
     def _execute(self, statement: Statement, arguments: tuple[Any, ...], tables: Tables, tx: Transaction) -> Any:
