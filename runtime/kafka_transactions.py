@@ -36,6 +36,8 @@ APPEND_TIMEOUT_S: Final = 10.0
 CALL_TIMEOUT_S: Final = 30.0
 #: After a transaction the coordinator refuses the next one for the milliseconds that its markers take.
 RETRY_BACKOFF_MS: Final = 5
+#: What Kafka keeps with an offset unless it is told otherwise (``offset.metadata.max.bytes``).
+METADATA_BYTES: Final = 4_096
 #: What Kafka says to a producer whose name another one has taken (KIP-98, KIP-588).
 FENCED: Final = frozenset({"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"})
 
@@ -208,12 +210,19 @@ class TransactionalLog:
                 record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered
             )
             producer.poll(0)
-        before = tuple(self._ends.get(partition, -1) for partition in range(max(self._ends, default=-1) + 1))
         # The offset itself means nothing; Kafka wants one.
-        place = TopicPartition(self._topic, 0, 0, encode(_Mark(self._source, before)).decode())
+        place = TopicPartition(self._topic, 0, 0, self._mark())
         producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), APPEND_TIMEOUT_S)
         producer.commit_transaction(max(1.0, deadline_s - time.monotonic()))
-        self._ends = ends
+        # Should this call have been given up meanwhile, the log was opened anew and knows better.
+        if self._producer is producer:
+            self._ends = ends
+
+    def _mark(self) -> str:
+        ends = tuple(self._ends.get(partition, -1) for partition in range(max(self._ends, default=-1) + 1))
+        mark = encode(_Mark(self._source, ends))
+        # Of so many partitions the ends are not told: then time says where to look.
+        return (mark if len(mark) <= METADATA_BYTES else encode(_Mark(self._source, ()))).decode()
 
 
 def _read(metadata: str | None) -> _Mark | None:
