@@ -27,7 +27,8 @@ from schemas.events import Heartbeat, Slots
 from schemas.topics import REQUESTS, WORK, WORKERS, Kind
 
 NAME: Final = "dispatch.admission"
-RECORDS: Final = 8_000
+#: Some seconds for each: with 8,000 one consumer once read a whole run in one piece.
+RECORDS: Final = 40_000
 HEARTBEAT_S: Final = 1.0
 PATIENCE_S: Final = 120.0
 #: Nobody renews the leases of the stand-in's jobs.
