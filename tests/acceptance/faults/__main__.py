@@ -21,7 +21,8 @@ import click
 import msgspec
 
 from tests.acceptance.faults import clocks
-from tests.acceptance.faults.run import Run, RunLine
+from tests.acceptance.faults.line import RunLine
+from tests.acceptance.faults.run import Run
 from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, draw
 from tests.acceptance.faults.stack import FaultStack
 from tests.acceptance.faults.zoo import TRIALS, Trial

@@ -5,9 +5,8 @@ import logging
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 import psycopg2
 
 from schemas import topics
@@ -16,6 +15,7 @@ from tests.acceptance.faults import interruptions, ledger, verdict
 from tests.acceptance.faults.evidence import Evidence, JobRow, Key, Window
 from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
+from tests.acceptance.faults.line import RunLine, StrikeLine
 from tests.acceptance.faults.load import Load, Outcome
 from tests.acceptance.faults.schedule import WORKERS, Schedule, Strike
 from tests.acceptance.faults.stack import LEASE_S, FaultStack
@@ -37,48 +37,11 @@ READ_S: Final = 10.0
 POLL_S: Final = 0.25
 #: How often the ledger reads the tables while the faults hold.
 LOOK_S: Final = 1.0
+#: How often a drain that goes on tells what it waits for, and how many of these.
+TELL_S: Final = 15.0
+LEFT: Final = 5
 #: Violations that a line shows in words.
 SHOWN: Final = 20
-
-
-class StrikeLine(msgspec.Struct, frozen=True):
-    """A fault of the run, as its line shows it."""
-
-    at_s: float
-    fault: str
-    target: str
-    for_s: float
-
-
-class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What is printed of a run."""
-
-    seed: int
-    #: The planted bug, if there was one.
-    bug: str = ""
-    verdict: Literal["held", "broken"]
-    faults: tuple[StrikeLine, ...]
-    #: Records submitted, by what the client was told.
-    operations: dict[str, int]
-    jobs: int
-    executions: int
-    #: Executions after a job's first, and those in flight when a fault struck their worker.
-    reexecuted: int
-    in_flight: int
-    poisoned: int
-    #: Jobs of which the status topic's last word is not their end.
-    disorders: int
-    #: Ends of processes that no fault had asked for.
-    restarts: dict[str, int]
-    #: Times when the machine itself gave nobody the processor.
-    pauses: int
-    #: Points of a crash that the process did not come by while the fault lasted.
-    unreached: tuple[str, ...]
-    #: How often each promise was broken.
-    broken: dict[str, int]
-    violations: tuple[str, ...]
-    drained_s: float
-    seconds: float
 
 
 class Run:
@@ -158,10 +121,15 @@ class Run:
 
     async def _drain(self, committed: TopicReader, uncommitted: TopicReader) -> None:
         """Wait until nothing is left to do, and the readers have all of it."""
+        clock = asyncio.get_running_loop().time
+        told_s = begun_s = clock()
         try:
             async with asyncio.timeout(DRAIN_S) as patience:
                 while not self._is_done(committed, uncommitted):
                     await asyncio.sleep(POLL_S)
+                    if clock() - told_s > TELL_S:
+                        told_s = clock()
+                        log.info("left after %.0f s: %s", told_s - begun_s, self._left(committed, uncommitted))
                     before = self._unfinished()
                     await self._look()
                     if self._unfinished() != before:
@@ -197,6 +165,13 @@ class Run:
             jobs = await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
             self._regressions.extend(ledger.regressions(self._jobs, jobs))
             self._jobs = jobs
+
+    def _left(self, committed: TopicReader, uncommitted: TopicReader) -> str:
+        """What the drain waits for, in words."""
+        states = Counter(f"{job.state}{' in the outbox' * job.in_outbox}" for job in self._jobs.values())
+        evidence = self._evidence(committed, uncommitted)
+        waits = [_shown(item) for item in (*verdict.lost(evidence), *verdict.unseen(evidence))]
+        return f"{dict(states)}; {len(waits)} to see: {waits[:LEFT]}"
 
     def _unfinished(self) -> int:
         return sum(job.state not in FINAL_STATES or job.in_outbox for job in self._jobs.values())

@@ -9,7 +9,7 @@ from typing import IO
 import msgspec
 import pytest
 
-from tests.acceptance.faults.run import RunLine
+from tests.acceptance.faults.line import RunLine
 from tests.acceptance.faults.schedule import BLOCK_SEEDS
 from tests.acceptance.processes import ROOT
 
