@@ -166,6 +166,25 @@ def test_a_command_has_a_stack_for_as_long_as_it_runs(plan: Plan) -> None:
     assert running_stack(plan) is None
 
 
+def test_ctrl_c_while_a_command_runs_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
+    """As in `make demo`: the terminal sends it to all of the foreground's processes."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    command = ("sh", "-c", f"echo $$ > {told}; sleep 300 & wait")
+    argv = (sys.executable, "-m", "deploy.local", "run", *plan.arguments(), "--", *command)
+    with subprocess.Popen(argv, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL) as running:
+        assert told.read_text()
+        owner = psutil.Process(running.pid)
+        processes = [owner, *owner.children(recursive=True)]
+        state = running_stack(plan)
+        assert state is not None
+        processes += family(state)
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(TIMEOUT_S) == 130
+    assert_gone(processes)
+    assert running_stack(plan) is None
+
+
 @pytest.mark.parametrize("service", ["redis", "kafka"])
 def test_an_up_that_is_interrupted_leaves_nothing(plan: Plan, service: str) -> None:
     argv = (sys.executable, "-m", "deploy.local", "up", *plan.arguments())
