@@ -1,10 +1,10 @@
 """A log of batches in Kafka, each a transaction of one owner (KIP-98), and what became of the last ones.
 
-Whether a batch is in the log, only the log says. A place in the source that is committed along with it was not
-enough: after a coordinator's disk had filled up and its answer to a commit was "unknown error", the place was taken
-for published, and the batch's records were never seen (once, Kafka 4.3, 2026-11-24). So each batch comes with where
-the topic's partitions ended before it, as the metadata of a consumer group's offset, and who opens the log reads
-from there what has landed.
+Whether a batch is in the log, only the log says. A place in the source that is committed along with it is a second
+thing to believe: after a coordinator's disk had filled up and its answer to a commit was "unknown error", a batch was
+taken for published of which nobody saw the records (once, Kafka 4.3, 2026-11-24; not reproduced). So each batch comes
+with where the topic's partitions ended before it, as the metadata of a consumer group's offset, and who opens the log
+reads from there what has landed.
 """
 
 import asyncio

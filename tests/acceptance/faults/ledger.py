@@ -52,13 +52,18 @@ class TopicReader:
             "enable.auto.commit": False,
             "isolation.level": isolation,
             "enable.partition.eof": True,
+            # Where a new leader's log is shorter than what was read: by default it would go on from the end.
+            "auto.offset.reset": "earliest",
             "fetch.message.max.bytes": 8_388_608,
             "log_level": 0,
         })  # fmt: skip
         self._bootstrap = bootstrap
         self._partitions = end_offsets(bootstrap, partitions)
+        self._starts = {(place.topic, place.partition): place.offset for place in self._partitions}
         self._consumer.assign(self._partitions)
         self._messages: list[Message] = []
+        #: What was read, so that a partition that is read again counts once: topic, partition, offset, value.
+        self._read_before: set[tuple[str, int, int, int]] = set()
         #: Where the end of each partition was when it was last reached.
         self._reached: dict[tuple[str, int], int] = {}
         self._closed = threading.Event()
@@ -78,9 +83,8 @@ class TopicReader:
             ends = end_offsets(self._bootstrap, self._partitions)
         except KafkaException:
             return False
-        starts = {(place.topic, place.partition): place.offset for place in self._partitions}
         return all(
-            max(self._reached.get((end.topic, end.partition), 0), starts[end.topic, end.partition]) >= end.offset
+            max(self._reached.get((end.topic, end.partition), 0), self._starts[end.topic, end.partition]) >= end.offset
             for end in ends
         )
 
@@ -97,9 +101,16 @@ class TopicReader:
             for message in self._consumer.consume(1_000, POLL_S):
                 error = message.error()
                 if error is None:
-                    self._messages.append(message)
+                    self._take(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     self._reached[message.topic() or "", cast(int, message.partition())] = message.offset() or 0
+
+    def _take(self, message: Message) -> None:
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        seen = (topic, partition, offset, hash(message.value()))
+        if offset >= self._starts[topic, partition] and seen not in self._read_before:
+            self._read_before.add(seen)
+            self._messages.append(message)
 
 
 def read_jobs(dsn: str, tenants: Sequence[str]) -> dict[Key, JobRow]:
