@@ -19,17 +19,28 @@ class Stretch:
     """Reads each partition from its place in ``starts``, or where it has none, from the time ``since`` on.
 
     A partition that ends before its place was made anew, and is read from its beginning.
-
-    Raises:
-        KafkaException: no broker answers.
     """
 
-    def __init__(self, bootstrap: str, topic: str, starts: Mapping[int, int], since: datetime) -> None:
+    def __init__(self, bootstrap: str) -> None:
         self._consumer = placed_consumer(bootstrap, [], report_ends=True)
-        numbers = self._consumer.list_topics(topic, timeout=SILENCE_S).topics[topic].partitions
-        marks = {number: _marks(self._consumer, topic, number) for number in numbers}
         #: Where each partition ends, by its number.
-        self.ends: Mapping[int, int] = {number: high for number, (_, high) in marks.items()}
+        self.ends: Mapping[int, int] = {}
+        self._unread: set[int] = set()
+        self._heard_s = 0.0
+
+    def begin(self, topic: str, starts: Mapping[int, int], since: datetime) -> None:
+        """Find out where the partitions end, and go to their places.
+
+        Raises:
+            KafkaException: no broker answers, or it does not know the topic.
+        """
+        found = self._consumer.list_topics(topic, timeout=SILENCE_S).topics[topic]
+        if found.error or not found.partitions:
+            # Not an empty topic: nobody knows what lies in it.
+            raise KafkaException(found.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        numbers = found.partitions
+        marks = {number: _marks(self._consumer, topic, number) for number in numbers}
+        self.ends = {number: high for number, (_, high) in marks.items()}
         places = _dated(self._consumer, topic, [number for number in numbers if number not in starts], since)
         for number, (low, high) in marks.items():
             start = places.get(number, starts.get(number, high))

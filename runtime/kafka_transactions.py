@@ -182,7 +182,9 @@ class TransactionalLog:
 
     def _seek(self, since: datetime) -> None:
         known = {partition: end for partition, end in self._ends.items() if end >= 0}
-        self._landed = Stretch(self._bootstrap, self._topic, known, since)
+        # Kept first, so that it is let go of with the others whatever comes of its questions.
+        self._landed = Stretch(self._bootstrap)
+        self._landed.begin(self._topic, known, since)
 
     def _next_landed(self) -> Sequence[str] | None:
         if self._landed is None:

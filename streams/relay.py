@@ -37,8 +37,6 @@ RETRY_S: Final = 1.0
 #: One Kafka transaction; a single event may be as large as the topic allows.
 BATCH_EVENTS: Final = 1_000
 BATCH_BYTES: Final = 8_388_608
-
-
 #: How far the clocks of a row and of its event's record may be apart.
 CLOCKS_APART: Final = timedelta(hours=1)
 

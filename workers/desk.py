@@ -72,6 +72,8 @@ class Desk:
         self._metrics = metrics
         self._freed = freed
         self._taken: Counter[Kind] = Counter()
+        #: Of the jobs that are counted.
+        self._wanted: Counter[str] = Counter()
         self._jobs: dict[asyncio.Task[None], Held] = {}
         self._returning: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -93,6 +95,7 @@ class Desk:
         ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
         self._leases.add(work.lease, ctx)
         self._count(work.job.kind, 1)
+        self._wanted[needed_model(work.job.request)] += 1
         held = Held(work, ctx)
         task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
         self._jobs[task] = held
@@ -120,7 +123,7 @@ class Desk:
 
     def models(self) -> set[str]:
         """The models of the jobs that have a slot or wait for one."""
-        return {needed_model(held.work.job.request) for held in self._jobs.values() if held.counted}
+        return set(self._wanted)
 
     async def cleared(self) -> None:
         """Wait until no job is left."""
@@ -213,7 +216,13 @@ class Desk:
         if held.counted:
             held.counted = False
             self._count(held.work.job.kind, -1)
+            self._want_no_more(needed_model(held.work.job.request))
             self._freed()
+
+    def _want_no_more(self, model: str) -> None:
+        self._wanted[model] -= 1
+        if not self._wanted[model]:
+            del self._wanted[model]
 
     def _ended(self, work: WorkEvent, event: ResultEvent | None) -> None:
         job = work.job

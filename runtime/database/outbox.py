@@ -52,7 +52,7 @@ SELECT_IDENTITY: Final = text("""
 
 RENUMBER: Final = text("UPDATE outbox SET transaction = (pg_current_xact_id()::text)::bigint WHERE transaction > 0")
 
-
+#: How the id of a terminal event ends.
 RESULT: Final = "result"
 
 

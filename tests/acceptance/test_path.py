@@ -3,10 +3,9 @@
 import json
 import shutil
 import subprocess
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -24,6 +23,7 @@ from schemas.results import FineTuneResult
 from schemas.topics import Kind
 from tests.acceptance.processes import Platform
 from tests.acceptance.topics import Record, Tail, tails
+from tests.integration.streams.observing import until
 
 REQUESTS = topics.REQUESTS[Kind.GENERATE].name
 HOPS = (REQUESTS, topics.WORK.name, topics.PROGRESS.name, topics.STATUS.name, topics.RESULTS.name)
@@ -59,7 +59,7 @@ def test_one_request_leaves_its_trace_at_every_hop(platform: Platform, database:
     with tails(platform.servers["HEADRACE_KAFKA"], *HOPS) as tail:
         with held_back(database):
             kcat(platform, body, "Content-Type=application/json", f"traceparent={traceparent}", key=job_id)
-            (announced,) = awaited(lambda: rows_of(database, tables.outbox, job_id))
+            (announced,) = until(lambda: rows_of(database, tables.outbox, job_id), bool)
         results, status = tail[topics.RESULTS.name], tail[topics.STATUS.name]
         results.until(lambda _: bool(results.of(job_id)))
         status.until(lambda _: any(event["state"] == State.SUCCEEDED for event in events(status, job_id)))
@@ -142,15 +142,6 @@ def held_back(database: Database) -> Iterator[None]:
     with database.begin() as connection:
         connection.execute(text("SELECT pg_current_xact_id()"))
         yield
-
-
-def awaited(look: Callable[[], list[dict[str, object]]]) -> list[dict[str, object]]:
-    """What is found, once there is something."""
-    deadline_s, pause = time.monotonic() + WAIT_S, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline_s, "nothing came"
-        pause.wait(0.05)
-    return found
 
 
 def rows_of(database: Database, table: Table, job_id: str) -> list[dict[str, object]]:

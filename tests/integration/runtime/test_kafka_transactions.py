@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from runtime.kafka_stretch import Stretch
 from runtime.kafka_transactions import LogTaken, Outgoing, TransactionalLog
 from runtime.topic_admin import TopicAdmin
 from schemas.errors import ServerUnreachable
@@ -123,6 +124,13 @@ def test_a_partition_that_ends_before_its_mark_is_read_from_its_beginning(kafka:
             assert await landed(log) == ["a", "b"]
 
     asyncio.run(run())
+
+
+def test_a_topic_that_is_not_there_is_none_of_which_nothing_landed(kafka: str) -> None:
+    """Rows would be published twice if a broker that has lost its metadata were taken for an empty topic."""
+    stretch = Stretch(kafka)
+    with pytest.raises(KafkaException):
+        stretch.begin(f"headrace.test.{secrets.token_hex(4)}", {}, LONG_AGO)
 
 
 def test_who_opens_the_log_shuts_the_last_one_out(kafka: str, topic: Topic) -> None:
