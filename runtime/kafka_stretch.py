@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from runtime.kafka import next_messages, placed_consumer
+from runtime.kafka import RECONNECT, next_messages, placed_consumer
 
 #: How long a broker may take to answer, and say nothing on the way.
 SILENCE_S: Final = 10.0
@@ -23,6 +23,12 @@ class Stretch:
 
     def __init__(self, bootstrap: str) -> None:
         self._consumer = placed_consumer(bootstrap, [], report_ends=True)
+        # To a reader of committed records a partition ends before an open transaction, and what lies behind it is not
+        # there. So another asks: what can't be read yet has to be waited for.
+        self._asking = Consumer(
+            {**RECONNECT, "bootstrap.servers": bootstrap, "group.id": "headrace-assigned", "log_level": 4}
+            | {"isolation.level": "read_uncommitted", "enable.auto.commit": False}
+        )
         #: Where each partition ends, by its number.
         self.ends: Mapping[int, int] = {}
         self._unread: set[int] = set()
@@ -34,14 +40,14 @@ class Stretch:
         Raises:
             KafkaException: no broker answers, or it does not know the topic.
         """
-        found = self._consumer.list_topics(topic, timeout=SILENCE_S).topics[topic]
+        found = self._asking.list_topics(topic, timeout=SILENCE_S).topics[topic]
         if found.error or not found.partitions:
             # Not an empty topic: nobody knows what lies in it.
             raise KafkaException(found.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         numbers = found.partitions
-        marks = {number: _marks(self._consumer, topic, number) for number in numbers}
+        marks = {number: _marks(self._asking, topic, number) for number in numbers}
         self.ends = {number: high for number, (_, high) in marks.items()}
-        places = _dated(self._consumer, topic, [number for number in numbers if number not in starts], since)
+        places = _dated(self._asking, topic, [number for number in numbers if number not in starts], since)
         for number, (low, high) in marks.items():
             start = places.get(number, starts.get(number, high))
             places[number] = start if low <= start <= high else low
@@ -53,10 +59,11 @@ class Stretch:
         """Some of the records, none if there are none yet; None once all of them were given.
 
         Raises:
-            KafkaException: no broker answers.
+            KafkaException: no broker answers, or a transaction stays open before the end.
         """
         if not self._unread:
             self._consumer.close()
+            self._asking.close()
             return None
         found = next_messages(self._consumer, BATCH, POLL_S)
         records = []
@@ -65,19 +72,20 @@ class Stretch:
             # Others are outages, over which the consumer goes on by itself.
             if partition is None or offset is None or (error and error.code() != KafkaError._PARTITION_EOF):
                 continue
-            self._heard_s = time.monotonic()
             if error is None:
+                self._heard_s = time.monotonic()
                 records.append(message)
             # The end may lie behind records that nobody sees, and so be told without one.
             if offset + (error is None) >= self.ends[partition]:
                 self._unread.discard(partition)
         if time.monotonic() - self._heard_s > SILENCE_S:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            reason = f"no end of partitions {sorted(self._unread)} for {SILENCE_S:g} s: a transaction may be open there"
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, reason))
         return records
 
 
 def _marks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """The first offset, and the one that the next committed record will get."""
+    """The first offset, and the one that the next record will get."""
     marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SILENCE_S)
     if marks is None:  # the binding's answer to a timeout
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from runtime import kafka_stretch
 from runtime.kafka_stretch import Stretch
 from runtime.kafka_transactions import LogTaken, Outgoing, TransactionalLog
 from runtime.topic_admin import TopicAdmin
@@ -131,6 +132,31 @@ def test_a_topic_that_is_not_there_is_none_of_which_nothing_landed(kafka: str) -
     stretch = Stretch(kafka)
     with pytest.raises(KafkaException):
         stretch.begin(f"headrace.test.{secrets.token_hex(4)}", {}, LONG_AGO)
+
+
+def test_what_lies_behind_an_open_transaction_is_not_taken_for_absent(
+    kafka: str, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be published again, and come twice once that transaction is ended."""
+    monkeypatch.setattr(kafka_stretch, "SILENCE_S", 2.0)
+    stranger = Producer({"bootstrap.servers": kafka, "transactional.id": f"{topic.name}.stranger"})
+    stranger.init_transactions(30)
+
+    async def run() -> None:
+        async with opened(kafka, topic) as log:
+            await log.append(records(topic, "a"))
+            stranger.begin_transaction()
+            stranger.produce(topic.name, b"never", b"key")
+            stranger.flush(30)
+            await log.append(records(topic, "b"))
+            assert await log.open("here")
+            with pytest.raises(ServerUnreachable, match="a transaction may be open"):
+                await landed(log)
+            stranger.abort_transaction(30)
+            assert await log.open("here")
+            assert await landed(log) == ["b"]
+
+    asyncio.run(run())
 
 
 def test_who_opens_the_log_shuts_the_last_one_out(kafka: str, topic: Topic) -> None:
