@@ -1,6 +1,8 @@
 """Python's garbage collector and its lock, set for processes that handle many small events a second."""
 
+import faulthandler
 import gc
+import signal
 import sys
 from typing import Final
 
@@ -24,3 +26,8 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(YOUNGEST, OLDER, OLDER)
     sys.setswitchinterval(SWITCH_S)
+
+
+def tell_when_asked() -> None:
+    """From now on SIGUSR1 has every thread's stack written to stderr: what to ask a process that seems to hang."""
+    faulthandler.register(signal.SIGUSR1)

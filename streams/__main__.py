@@ -2,6 +2,7 @@
 
 Any number of these processes share the work. It ends by SIGTERM or SIGINT with status 0, and with
 status 1 by an error that it can't mend: nothing that was not finished is lost then, it is read again.
+SIGUSR1 has it write to its log what each of its threads is at.
 """
 
 import asyncio
@@ -174,6 +175,7 @@ async def lead(app: Dispatcher, settings: Settings, dispatch: Dispatch) -> None:
 def main() -> int:
     """Exit status 0 after a signal, 1 after an error, 2 for a setting that is not valid."""
     configure()
+    interpreter.tell_when_asked()
     try:
         settings = Settings.from_env(os.environ)
         with ExitStack() as stack:

@@ -1,11 +1,13 @@
 """``python -m workers``: one worker, with the servers that the environment's ``HEADRACE_`` variables name.
 
 SIGTERM or SIGINT: it takes no more jobs, finishes or gives back what it has in a few seconds, and exits with 0.
+SIGUSR1: it writes to its log what each of its threads is at.
 """
 
 import logging
 import os
 
+from runtime import interpreter
 from runtime.settings import Settings
 from schemas.errors import HeadraceError
 from workers.evaluate import evaluate
@@ -21,6 +23,7 @@ log = logging.getLogger("workers")
 def main() -> int:
     """Run a worker; the exit status is 0 only after a stop that was asked for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    interpreter.tell_when_asked()
     try:
         serve(Settings.from_env(os.environ), Handlers(generate, finetune, evaluate), open_tools)
     except HeadraceError as error:

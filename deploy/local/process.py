@@ -156,7 +156,7 @@ class RunningService:
             self.process.kill()
 
 
-def last_lines(log: Path) -> str:
+def last_lines(log: Path, count: int = SHOWN_LINES) -> str:
     """The end of ``log``, for a message."""
-    lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+    lines = log.read_text(errors="replace").splitlines()[-count:]
     return "\n".join((f"the last lines of {log}:", *(f"  {line}" for line in lines)))

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import re
@@ -20,11 +21,12 @@ from typing import Final
 import click
 import msgspec
 
+from deploy.local.process import last_lines
 from tests.acceptance.faults import clocks
 from tests.acceptance.faults.line import RunLine
 from tests.acceptance.faults.run import Run
 from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, draw
-from tests.acceptance.faults.stack import FaultStack
+from tests.acceptance.faults.stack import TELL_S, TOLD_LINES, FaultStack
 from tests.acceptance.faults.zoo import TRIALS, Trial
 
 log = logging.getLogger("faults")
@@ -107,12 +109,15 @@ async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *,
     # Cancelled, it stops the stack in order.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     stack = FaultStack(directory, isolated=isolated)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks, stack)
+    # It calls that handler, and answers for a loop that is blocked.
+    faulthandler.register(signal.SIGUSR1, chain=True)
     begun_s = time.monotonic()
     fine = True
     async with stack.running():
         log.info("the stack runs after %.1f s", time.monotonic() - begun_s)
         for seed in seeds:
-            await stack.healthy()
+            await stack.healthy_soon()
             line = await Run(draw(seed, isolated=isolated), stack).result()
             _print(line)
             if line.verdict != "held":
@@ -124,6 +129,21 @@ async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *,
             _print(msgspec.structs.replace(line, bug=trial.bug.value))
             fine = fine and line.broken[trial.breaks.value] > 0
     return fine
+
+
+def _tell_tasks(stack: FaultStack) -> None:
+    """What we wait for, for somebody who has waited too long for us."""
+    for task in asyncio.all_tasks():
+        # Each connection of a proxy has three, which wait for bytes.
+        if "Proxy" not in repr(task.get_coro()):
+            task.print_stack(file=sys.stderr)
+    stack.ask((*DISPATCHERS, *WORKERS))
+    asyncio.get_running_loop().call_later(TELL_S, _tell_ends, stack)
+
+
+def _tell_ends(stack: FaultStack) -> None:
+    for name in (*DISPATCHERS, *WORKERS):
+        log.info(last_lines(stack.log(name), TOLD_LINES))
 
 
 def _tell_logs(stack: FaultStack) -> None:

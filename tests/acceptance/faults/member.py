@@ -72,8 +72,12 @@ class Member:
 
     async def serving(self) -> None:
         """Wait until it runs and serves again."""
-        while self.pid is None or not await self._serves():  # noqa: ASYNC110  (another process says so)
+        while not await self.serves():  # noqa: ASYNC110  (another process says so)
             await asyncio.sleep(WATCH_S)
+
+    async def serves(self) -> bool:
+        """Whether it runs and serves now."""
+        return self.pid is not None and await self._serves()
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:

@@ -1,6 +1,8 @@
 """The stack under test: three brokers, Redis, Postgres, two dispatchers and three workers, all kept running."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
@@ -13,12 +15,12 @@ import psycopg2
 from deploy.local.orphans import adopt_orphans, kill_orphans
 from deploy.local.paths import StackPaths
 from deploy.local.ports import LOOPBACK, free_ports
-from deploy.local.process import run_step
+from deploy.local.process import last_lines, run_step
 from deploy.local.processes import process, python
 from deploy.local.servers.kafka import bootstrap, kafka
 from deploy.local.servers.postgres import find_home, postgres
 from deploy.local.servers.redis import answers_ping, redis
-from deploy.local.service import Service
+from deploy.local.service import Service, StackError
 from tests.acceptance.faults import clocks, disks, network
 from tests.acceptance.faults.member import RESTART_S, Healthy, Member
 from tests.acceptance.faults.proxy import Proxy
@@ -33,6 +35,11 @@ GROUPS: Final = {
     for number, name in enumerate((*BROKERS, *DISPATCHERS, *EXTRA_DISPATCHERS, *WORKERS), start=1)
 }
 CONNECT_S: Final = 2
+#: From the end of a run until every process serves; a start takes seconds, on a busy machine some more.
+HEALTHY_S: Final = 90.0
+#: In which a process that is asked writes what its threads are at, and how much of its log is told then.
+TELL_S: Final = 1.0
+TOLD_LINES: Final = 120
 #: Little of the write-ahead log is kept: its disk is small.
 POSTGRES_OPTIONS: Final = ("-c", "max_wal_size=64MB", "-c", "min_wal_size=32MB")
 
@@ -116,8 +123,31 @@ class FaultStack:
         return self.directory / f"clock-{name}"
 
     async def healthy(self) -> None:
-        """Wait until every process serves, and Kafka has a leader for every partition."""
+        """Wait until every process serves."""
         await asyncio.gather(*(member.serving() for member in self.members.values()))
+
+    async def healthy_soon(self) -> None:
+        """As ``healthy``, but not for ever.
+
+        Raises:
+            StackError: a process does not serve; with what it wrote last, and what its threads are at if it is ours.
+        """
+        waits = {name: asyncio.create_task(member.serving()) for name, member in self.members.items()}
+        _, late = await asyncio.wait(waits.values(), timeout=HEALTHY_S)
+        names = [name for name, wait in waits.items() if wait in late]
+        for wait in late:
+            wait.cancel()
+        if names:
+            self.ask(names)
+            await asyncio.sleep(TELL_S)
+            ends = "\n".join(last_lines(self.log(name), TOLD_LINES) for name in names)
+            raise StackError(f"{', '.join(names)}: not serving after {HEALTHY_S:.0f} s\n{ends}")
+
+    def ask(self, names: Sequence[str]) -> None:
+        """Have those of the processes that are ours write to their logs what their threads are at."""
+        for name in {*names} & {*DISPATCHERS, *WORKERS}:
+            if pid := self.members[name].pid:
+                os.kill(pid, signal.SIGUSR1)
 
     @asynccontextmanager
     async def joined(self, name: str) -> AsyncIterator[None]:
@@ -143,7 +173,7 @@ class FaultStack:
             # What the bug before has left would go on under the next.
             await asyncio.to_thread(_execute, self.dsn, "TRUNCATE jobs, outbox CASCADE")
         await asyncio.sleep(RESTART_S)
-        await self.healthy()
+        await self.healthy_soon()
 
     def dispatcher(self, name: str) -> Member:
         """A dispatcher's process, not yet started."""

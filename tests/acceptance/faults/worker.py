@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from runtime import interpreter
 from runtime.artifacts import open_artifacts
 from runtime.database import Database
 from runtime.monitoring import Metrics
@@ -62,6 +63,7 @@ def tools_with(models: NamedModels) -> OpenTools:
 def main() -> int:
     """Run a worker; the exit status is 0 only after a stop that was asked for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    interpreter.tell_when_asked()
     settings = Settings.from_env(os.environ)
     crash = Crash(Path(os.environ["FAULTS_CRASH"]))
     crash.watch_database()
