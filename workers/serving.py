@@ -55,11 +55,19 @@ async def _work(settings: Settings, servers: Servers, tools: Tools, handlers: Ha
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await Worker(settings, servers, tools, handlers).run(stop)
+        await Worker(settings, servers, tools, handlers).run(stop, _exit_soon)
     except BaseException:
-        # A thread that waits for a dead server can't be ended, and its worker must not linger:
-        # others may own its jobs by now.
-        abort = threading.Timer(ABORT_S, os._exit, (1,))
-        abort.daemon = True
-        abort.start()
+        # It could not begin, or failed as it left.
+        _exit_soon()
         raise
+
+
+def _exit_soon() -> None:
+    """Be gone in ``ABORT_S``, whatever is waited for.
+
+    A thread that waits for a dead server can't be ended, and its worker must not linger: others may own its jobs by
+    now.
+    """
+    abort = threading.Timer(ABORT_S, os._exit, (1,))
+    abort.daemon = True
+    abort.start()

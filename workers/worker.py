@@ -78,8 +78,10 @@ class Worker:
         self._position = 0
         self._draining = self._leaving = False
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, on_failure: Callable[[], None] | None = None) -> None:
         """Work until ``stop`` is set; then take no more, finish or give back what is there, and leave.
+
+        ``on_failure`` is called when the worker fails: what it drops then may take long to let go.
 
         Raises:
             NoFreePartition, ServerUnreachable: it could not begin.
@@ -88,10 +90,17 @@ class Worker:
         self.partition = await self._leases.claim()
         reader = await self._open_partition(self.partition, self.id, self._metrics)
         self._position = reader.position
-        await self._serve(reader, stop)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if on_failure and not task.cancelled() and task.exception():
+                on_failure()
+
+        await self._serve(reader, stop, ended)
         await self._leave()
 
-    async def _serve(self, reader: WorkReader, stop: asyncio.Event) -> None:
+    async def _serve(
+        self, reader: WorkReader, stop: asyncio.Event, ended: Callable[[asyncio.Task[None]], None]
+    ) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -102,6 +111,8 @@ class Worker:
                     group.create_task(self._heartbeats.run(), name="heartbeats"),
                     group.create_task(self._ready(), name="ready"),
                 ]
+                for task in tasks:
+                    task.add_done_callback(ended)
                 await stop.wait()
                 await self._drain()
                 for task in tasks:

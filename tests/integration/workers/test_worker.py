@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -18,9 +18,11 @@ from schemas.requests import GenerateRequest
 from schemas.results import GenerateResult, Terminal
 from tests.integration.workers.gate import Gate
 from tests.integration.workers.observe import beats, ended, new_id, stored
-from tests.integration.workers.rig import ECHO, Rig, Tail, echo
+from tests.integration.workers.rig import DEADLINE_S, ECHO, Rig, Tail, echo
+from workers.consumer import Taken, WorkReader
 from workers.context import JobContext
 from workers.leases import PartitionLost
+from workers.worker import Worker
 
 
 @pytest.fixture
@@ -108,6 +110,46 @@ def test_a_worker_that_lost_its_partition_stops_its_jobs_and_fails(rig: Rig) -> 
     with pytest.raises(PartitionLost, match="is another worker's"):
         asyncio.run(run())
     assert stored(rig, job_id) is None
+    with rig.database.begin() as connection:
+        connection.execute(text("DELETE FROM workers"))
+
+
+class Stuck:
+    """A reader whose client does not close."""
+
+    position = 0
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def read(self, _take: Callable[[Taken], None]) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.released.wait()
+
+
+def test_a_worker_that_fails_says_so_before_all_that_it_holds_has_let_go(rig: Rig) -> None:
+    async def run() -> None:
+        reader = Stuck()
+
+        async def open_partition(*_given: object) -> WorkReader:
+            return reader
+
+        worker = Worker(rig.settings, replace(rig.servers, open_partition=open_partition), rig.tools, ECHO)
+        failed = asyncio.Event()
+        running = asyncio.create_task(worker.run(asyncio.Event(), failed.set))
+        async with asyncio.timeout(DEADLINE_S):
+            await worker.serving.wait()
+            with rig.database.begin() as connection:
+                connection.execute(text("UPDATE workers SET worker_id = 'somebody-else'"))
+            await failed.wait()
+            assert not running.done()
+            reader.released.set()
+            await running
+
+    with pytest.raises(PartitionLost):
+        asyncio.run(run())
     with rig.database.begin() as connection:
         connection.execute(text("DELETE FROM workers"))
 
