@@ -118,8 +118,7 @@ class Member:
         self._holds += 1
         if self._keeper:
             self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])
         for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -158,8 +158,8 @@ class FaultStack:
             yield
         finally:
             starting.cancel()
-            with suppress(asyncio.CancelledError):
-                await starting
+            # Not awaited itself: its cancellation could not be told from ours.
+            await asyncio.wait([starting])
             await member.stop()
 
     async def plant(self, bug: str) -> None:

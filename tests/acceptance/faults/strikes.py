@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from tests.acceptance.faults import clocks, disks, network, servers
@@ -157,12 +157,14 @@ def _without_peers(stack: FaultStack, broker: str) -> Iterator[None]:
 @asynccontextmanager
 async def _storm(stack: FaultStack) -> AsyncIterator[None]:
     """Dispatchers that join and leave in turn."""
+    over = asyncio.Event()
 
     async def come_and_go(name: str, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        while True:
+        stay_s = after_s
+        while not await _within(stay_s, over):
             async with stack.joined(name):
-                await asyncio.sleep(STAY_S)
+                stay_s = 0.0
+                await _within(STAY_S, over)
 
     storming = [
         asyncio.create_task(come_and_go(name, number * STAY_S / 2)) for number, name in enumerate(EXTRA_DISPATCHERS)
@@ -170,9 +172,16 @@ async def _storm(stack: FaultStack) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in storming:
-            task.cancel()
-        await asyncio.gather(*storming, return_exceptions=True)
+        # Told, not cancelled: who comes has to go first.
+        over.set()
+        await asyncio.gather(*storming)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event, but no longer than so many seconds; whether it came."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 @asynccontextmanager
