@@ -66,7 +66,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     # Threads of their own: neither a slow admission nor the reaper keeps a lease waiting.
     dispatch = Dispatch(thread(), publisher, instruments, settings.lease_s)
     quotas = Quotas(thread(), settings.queue_jobs, settings.tenant_jobs, instruments)
-    intake = Intake(thread(), publisher, instruments, quotas, dispatch.add)
+    intake = Intake(thread(), publisher, instruments, quotas, dispatch)
     requests = stack.enter_context(closing(KafkaRequestLog(settings.kafka)))
     reconciler = Reconciler(thread(), requests, intake.admit, instruments)
     keeper = thread()

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from runtime.database import jobs, queue
-from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.jobs import QueuedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Delivery, Publisher
 from schemas import topics
@@ -51,7 +52,7 @@ class Dispatch:
         self._database = database
         self._publisher = publisher
         self._instruments = instruments
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._scheduler = Scheduler()
         self._sweeps = {kind: Sweep() for kind in Kind}
         self._owner = False
@@ -90,6 +91,14 @@ class Dispatch:
             self._scheduler.add(new, asyncio.get_running_loop().time())
             self._wake.set()
 
+    def place(self, kind: Kind, coming: Sequence[QueuedJob]) -> list[Assignment]:
+        """Workers for jobs that are about to be stored: for those that need not wait, as nobody does.
+
+        Their leases are then taken as they are stored, and ``hand_out`` is told which. A crash in between leaves
+        nothing behind.
+        """
+        return self._scheduler.place(kind, coming, asyncio.get_running_loop().time()) if self._owner else []
+
     def forget(self, left: Iterable[tuple[str, str]]) -> None:
         """Let jobs, given as (tenant, id), wait no more: they have ended, or are paused.
 
@@ -120,7 +129,7 @@ class Dispatch:
         now_s = loop.time()
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
-        self._scheduler.release_lost(now_s - self._lease_s)
+        self._scheduler.release_lost(now_s - self.lease_s)
         if now_s - self._polled_s >= POLL_S:
             self._polled_s = now_s
             await self._poll(Kind, POLL_JOBS)
@@ -159,12 +168,15 @@ class Dispatch:
         2. The states and the events are published. As above, where Kafka does not take one.
         """
         pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]
-        leased = await self._database.insist(jobs.lease, pairs, self._lease_s)
+        self.hand_out(assignments, await self._database.insist(jobs.lease, pairs, self.lease_s))
+
+    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob]) -> None:
+        """Tell the workers of the leases that were taken for assignments, and take back those that were not."""
         by_job = {(item.job.tenant, item.job.id): item for item in leased}
         for assignment in assignments:
             item = by_job.get((assignment.job.tenant, assignment.job.id))
             if item is None:
-                # It was given to a worker before, by another dispatcher or from an older list.
+                # It was given to a worker before, by another dispatcher or from an older list; or it is not new.
                 self._scheduler.release(assignment)
             else:
                 self._publish(assignment, item)

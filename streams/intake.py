@@ -3,10 +3,10 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from runtime.database.admissions import RANK, Admission, Admitted, admit, needed_model
+from runtime.database.admissions import RANK, Admission, Admitted, admit_and_lease, needed_model
 from runtime.database.jobs import QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -18,14 +18,13 @@ from streams.admission import Verdict, confirm, dead_letter_headers, judge, refu
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.deliveries import Send, insist
+from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.quotas import Quotas
 
-OnQueued = Callable[[Sequence[QueuedJob]], None]
-
 
 class Intake:
-    """Admits requests; ``on_queued`` is told of new jobs as soon as they are in the database."""
+    """Admits requests, and hands their jobs on: to ``dispatch``, which may have a worker for them already."""
 
     def __init__(
         self,
@@ -33,23 +32,24 @@ class Intake:
         publisher: Publisher,
         instruments: Instruments,
         quotas: Quotas,
-        on_queued: OnQueued,
+        dispatch: Dispatch,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._instruments = instruments
         self._quotas = quotas
-        self._on_queued = on_queued
+        self._dispatch = dispatch
 
     async def admit(self, kind: Kind, chunk: Chunk) -> None:
         """Admit the requests of a chunk; when this returns, the chunk may be acknowledged.
 
-        1. Wait until there is room in the queue; judge each record. A crash leaves nothing behind.
-        2. One transaction: the rows of all jobs, and result and outbox row of those that will not
-           run. A crash leaves the chunk to be read again; its rows are known as its own by topic,
-           partition and offset.
-        3. Tell the scheduler and publish the states. A crash loses them: the scheduler reads its jobs
-           from the database, and a job's next state follows.
+        1. Wait until there is room in the queue; judge each record. Jobs that need not wait are given workers. A
+           crash leaves nothing behind.
+        2. One transaction: the rows of all jobs, with the leases of those that have workers, and result and outbox
+           row of those that will not run. A crash leaves the chunk to be read again; its rows are known as its own
+           by topic, partition and offset. A lease that nobody was told of runs out, and its job is queued.
+        3. Tell the workers and the scheduler, and publish the states. A crash loses them: the scheduler reads its
+           jobs from the database, and a job's next state follows.
         4. Publish the dead letters, and wait for Kafka. A crash repeats them, with the same origin.
 
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
@@ -57,16 +57,25 @@ class Intake:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         await self._quotas.room()
-        judged = [judge(kind, record, datetime.now(UTC)) for record in chunk.records]
-        verdicts = await self._confirmed(kind, self._within_quotas(judged))
-        news = [verdict.admission for verdict in verdicts if verdict.admission]
-        letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
+        judged = self._within_quotas([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+        admissions = [verdict.admission for verdict in judged if verdict.admission]
+        coming = [_queued(row, row.request) for row in admissions if row.request and not row.rejection]
+        given = self._dispatch.place(kind, coming)
+        workers = {(assignment.job.tenant, assignment.job.id): assignment.worker_id for assignment in given}
+        fates, leased = await self._database.insist(admit_and_lease, admissions, workers, self._dispatch.lease_s)
+        self._count(kind, admissions, fates)
 
+        verdicts = _confirmed(judged, fates)
+        news = [verdict.admission for verdict in verdicts if verdict.admission]
         queued = [_queued(row, row.request) for row in news if row.request and not row.rejection]
-        self._quotas.admitted(job.tenant for job in queued)
-        self._on_queued(queued)
         for job in queued:
             publish_status(self._publisher, _status(job), job.traceparent)
+        self._dispatch.hand_out(given, leased)
+        gone = {(item.job.tenant, item.job.id) for item in leased}
+        waiting = [job for job in queued if (job.tenant, job.id) not in gone]
+        self._quotas.admitted(job.tenant for job in waiting)
+        self._dispatch.add(waiting)
+        letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
@@ -85,13 +94,6 @@ class Intake:
             kept.append(refuse(verdict, refusal) if refusal else verdict)
         return kept
 
-    async def _confirmed(self, kind: Kind, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        admissions = [verdict.admission for verdict in verdicts if verdict.admission]
-        fates = await self._database.insist(admit, admissions)
-        self._count(kind, admissions, fates)
-        answers = iter(fates)
-        return [confirm(verdict, next(answers)) if verdict.admission else verdict for verdict in verdicts]
-
     def _count(self, kind: Kind, admissions: Sequence[Admission], fates: Sequence[Admitted]) -> None:
         became = [row.state if fate is Admitted.NEW else fate for row, fate in zip(admissions, fates, strict=True)]
         for fate, count in Counter(became).items():
@@ -109,6 +111,11 @@ class Intake:
             dead_letter_headers(record, refusal),
             on_delivery=on_delivery,
         )
+
+
+def _confirmed(verdicts: Sequence[Verdict], fates: Sequence[Admitted]) -> list[Verdict]:
+    answers = iter(fates)
+    return [confirm(verdict, next(answers)) if verdict.admission else verdict for verdict in verdicts]
 
 
 def _queued(row: Admission, request: Request) -> QueuedJob:

@@ -12,7 +12,7 @@ Times are arguments, in seconds of one clock. Postgres has the queue; this holds
 A decision takes O(log jobs + workers); there are 64 workers at most.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -177,6 +177,20 @@ class Scheduler:
                 elif len(given) < most:
                     streams.remove(stream)
         return [*given, *islice(self._alone(at_s), most - len(given))]
+
+    def place(self, kind: Kind, jobs: Sequence[QueuedJob], at_s: float) -> list[Assignment]:
+        """Workers for jobs that have just come and are not stored yet, where nobody of their kind waits before them.
+
+        Those that are given none are not kept: they are added once they are stored.
+        """
+        lane = self._lanes[kind]
+        if len(lane) or not lane.complete or self.free(kind) <= 0:
+            return []
+        self.add(jobs, at_s)
+        given = list(self._of_lane(kind, lane, at_s))
+        for item in [*lane.jobs.values()]:
+            lane.remove(item)
+        return given
 
     def sent(self, assignment: Assignment, offset: int) -> None:
         """Note where the assignment's event lies; the worker's position then tells when it was taken."""

@@ -1,50 +1,60 @@
 """Requests on their way into the table of jobs, in batches; every statement may be repeated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from runtime.database.leased import LeasedJob
 from schemas.codec import digest, encode
-from schemas.events import State
-from schemas.requests import GenerateRequest, Priority, Request
+from schemas.events import Lease, State
+from schemas.requests import GenerateRequest, Job, Priority, Request
 from schemas.results import ResultEvent, Terminal
 from schemas.topics import Kind
 
+#: Tenant and id of a job.
+Key = tuple[str, str]
 RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
 
-#: With what their client wanted of them before they came.
+#: With what their client wanted of them before they came. A job that has a worker is leased to it, as by
+#: ``jobs.LEASE_JOBS``, unless its client wants it no longer or it came too late.
 INSERT_JOBS: Final = text("""
     INSERT INTO jobs (tenant, id, kind, state, priority, model, request, request_sha256, traceparent,
                       source_topic, source_partition, source_offset, deadline, submitted_at, queued_at,
-                      available_at, finished_at, error_code, cost, control)
-    SELECT item.tenant, id, kind, state, priority, model, request::json, sha256, traceparent,
-           topic, partition, "offset", deadline, submitted_at,
+                      available_at, finished_at, error_code, cost, control,
+                      epoch, worker_id, scheduled_at, lease_expires_at)
+    SELECT item.tenant, id, kind, CASE WHEN leased THEN 'scheduled' ELSE state END, priority, model, request::json,
+           sha256, traceparent, topic, partition, "offset", deadline, submitted_at,
            -- By one clock alone: an admitting process whose clock is ahead would hide the job for as long.
            least(queued_at, now()), now(),
-           CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost, wishes.control
+           CASE WHEN state <> 'queued' THEN queued_at END, error_code, cost, wishes.control,
+           CASE WHEN leased THEN 1 ELSE 0 END, CASE WHEN leased THEN worker_id END, CASE WHEN leased THEN now() END,
+           CASE WHEN leased THEN now() + make_interval(secs => :lease_s) END
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:kinds AS text[]), CAST(:states AS text[]),
                 CAST(:priorities AS smallint[]), CAST(:models AS text[]), CAST(:requests AS text[]),
                 CAST(:digests AS text[]), CAST(:traceparents AS text[]), CAST(:topics AS text[]),
                 CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:deadlines AS timestamptz[]),
                 CAST(:submitted AS timestamptz[]), CAST(:queued AS timestamptz[]), CAST(:errors AS text[]),
-                CAST(:costs AS bigint[]))
+                CAST(:costs AS bigint[]), CAST(:workers AS text[]))
          WITH ORDINALITY
          AS item(tenant, id, kind, state, priority, model, request, sha256, traceparent, topic, partition, "offset",
-                deadline, submitted_at, queued_at, error_code, cost, number)
+                deadline, submitted_at, queued_at, error_code, cost, worker_id, number)
     LEFT JOIN wishes ON wishes.tenant = item.tenant AND wishes.job_id = item.id
+    CROSS JOIN LATERAL (
+        SELECT worker_id IS NOT NULL AND wishes.control IS NULL AND (deadline IS NULL OR deadline > now())
+    ) AS lease(leased)
     -- Of two requests with one id the first is admitted, and a join keeps no order.
     ORDER BY number
     ON CONFLICT (tenant, id) DO NOTHING
-    RETURNING tenant, id
+    RETURNING tenant, id, state, epoch, worker_id, queued_at, scheduled_at
 """)
 
-SELECT_DIGESTS: Final = text("""
+SELECT_JOBS: Final = text("""
     SELECT jobs.tenant, jobs.id, jobs.state, jobs.request_sha256, jobs.source_topic, jobs.source_partition,
-           jobs.source_offset
+           jobs.source_offset, jobs.epoch, jobs.worker_id, jobs.queued_at, jobs.scheduled_at
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
     JOIN jobs USING (tenant, id)
 """)
@@ -116,32 +126,53 @@ class Admitted(Enum):
 
 
 def admit(connection: Connection, admissions: Sequence[Admission]) -> list[Admitted]:
-    """Insert what is new; the answers are in the order of ``admissions``.
+    """As ``admit_and_lease``, for jobs that all have to wait."""
+    return admit_and_lease(connection, admissions, {}, 0.0)[0]
 
-    A request that will not run, and whose id is new, gets its row, its result and its outbox row. A repeat changes
-    nothing, so a batch may be admitted again after a crash.
+
+def admit_and_lease(
+    connection: Connection, admissions: Sequence[Admission], workers: Mapping[Key, str], lease_s: float
+) -> tuple[list[Admitted], list[LeasedJob]]:
+    """Insert what is new, and lease what has a worker; the answers are in the order of ``admissions``.
+
+    ``workers`` has the ids of some jobs' workers, by tenant and job id. The leases that are left out of the answer
+    were not taken. A request that will not run, and whose id is new, gets its row, its result and its outbox row. A
+    repeat changes nothing, so a batch may be admitted again after a crash.
     """
     if not admissions:
-        return []
-    inserted = {(row.tenant, row.id) for row in connection.execute(INSERT_JOBS, _columns(admissions))}
-    if len(inserted) == len(admissions):
-        # As nearly always: no id was here before, nor came twice.
-        _reject(connection, admissions)
-        return [Admitted.NEW] * len(admissions)
-    rows = connection.execute(
-        SELECT_DIGESTS, {"tenants": [row.tenant for row in admissions], "ids": [row.id for row in admissions]}
-    )
-    known = {(row.tenant, row.id): row for row in rows}
-    fates = []
-    for admission in admissions:
-        key = (admission.tenant, admission.id)
-        row = known[key]
-        if Source(row.source_topic, row.source_partition, row.source_offset) == admission.source:
-            fates.append(Admitted.NEW if key in inserted else reread(admission, State(row.state)))
-        else:
-            fates.append(Admitted.REPEATED if row.request_sha256 == admission.request_sha256 else Admitted.CONFLICT)
+        return [], []
+    columns = {**_columns(admissions), "workers": _given(admissions, workers), "lease_s": lease_s}
+    rows = {(row.tenant, row.id): row for row in connection.execute(INSERT_JOBS, columns)}
+    fates = [Admitted.NEW] * len(admissions)
+    if len(rows) < len(admissions):
+        # Seldom: an id was here before, or came twice.
+        inserted = frozenset(rows)
+        rows = known(connection, admissions)
+        fates = [_fate(row, rows[row.tenant, row.id], inserted) for row in admissions]
     _reject(connection, [row for row, fate in zip(admissions, fates, strict=True) if fate is Admitted.NEW])
-    return fates
+    own = [row for row, fate in zip(admissions, fates, strict=True) if is_ours(row, fate, rows[row.tenant, row.id])]
+    return fates, list(_leases(own, rows, workers))
+
+
+def is_ours(admission: Admission, fate: Admitted, row: Any) -> bool:
+    """Whether the row was written for this very admission: now, or by a try of which the answer was lost.
+
+    The same record that was read before a crash was judged at another time. Its lease may have been told, and used.
+    """
+    return fate is Admitted.NEW or (fate is Admitted.REREAD and row.queued_at == admission.queued_at)
+
+
+def known(connection: Connection, admissions: Sequence[Admission]) -> dict[Key, Any]:
+    """What the table has under the ids of some admissions, by tenant and id."""
+    keys = {"tenants": [row.tenant for row in admissions], "ids": [row.id for row in admissions]}
+    return {(row.tenant, row.id): row for row in connection.execute(SELECT_JOBS, keys)}
+
+
+def compared(admission: Admission, row: Any) -> Admitted:
+    """What became of an admission whose id has a row: one of ``known``."""
+    if Source(row.source_topic, row.source_partition, row.source_offset) == admission.source:
+        return reread(admission, State(row.state))
+    return Admitted.REPEATED if row.request_sha256 == admission.request_sha256 else Admitted.CONFLICT
 
 
 def reread(admission: Admission, state: State) -> Admitted:
@@ -176,6 +207,37 @@ def _reject(connection: Connection, admissions: Sequence[Admission]) -> None:
                 "times": [event.finished_at for _, event in refused],
             },
         )
+
+
+def _given(admissions: Sequence[Admission], workers: Mapping[Key, str]) -> list[str | None]:
+    return [None if row.rejection else workers.get((row.tenant, row.id)) for row in admissions]
+
+
+def _fate(admission: Admission, row: Any, inserted: Set[Key]) -> Admitted:
+    fate = compared(admission, row)
+    own = fate in (Admitted.REREAD, Admitted.REFUSED)
+    return Admitted.NEW if own and (admission.tenant, admission.id) in inserted else fate
+
+
+def _leases(
+    admissions: Sequence[Admission], rows: Mapping[Key, Any], workers: Mapping[Key, str]
+) -> Iterator[LeasedJob]:
+    """The jobs that were leased to their workers."""
+    for admission in admissions:
+        key = (admission.tenant, admission.id)
+        row, request = rows[key], admission.request
+        if request and (row.state, row.epoch, row.worker_id) == (State.SCHEDULED, 1, workers.get(key)):
+            job = Job(
+                id=admission.id,
+                tenant=admission.tenant,
+                request=request,
+                attempt=1,
+                submitted_at=admission.submitted_at,
+                queued_at=row.queued_at,
+                traceparent=admission.traceparent,
+                request_sha256=admission.request_sha256,
+            )
+            yield LeasedJob(job, Lease(*key, row.epoch, row.worker_id), row.scheduled_at)
 
 
 def _columns(admissions: Sequence[Admission]) -> dict[str, list[object]]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from runtime.database.leased import LeasedJob
 from runtime.database.wishes import noted
 from schemas.codec import decode
 from schemas.events import ControlEvent, Lease, State
@@ -69,15 +70,6 @@ class QueuedJob:
     cost: int = 1
     lost_attempts: int = 0
     waited_s: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True)
-class LeasedJob:
-    """A job with the lease that was taken for a worker."""
-
-    job: Job
-    lease: Lease
-    scheduled_at: datetime
 
 
 def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float) -> list[LeasedJob]:

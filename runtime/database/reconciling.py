@@ -5,8 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from runtime.database.admissions import SELECT_DIGESTS, Admission, Admitted, reread
-from schemas.events import State
+from runtime.database.admissions import Admission, Admitted, compared, known
 
 SELECT_POSITIONS: Final = text('SELECT topic, partition, "offset" FROM reconciled')
 
@@ -22,25 +21,11 @@ Place = tuple[str, int]
 
 def compare(connection: Connection, admissions: Sequence[Admission]) -> list[Admitted | None]:
     """What became of requests, in their order; None where the database does not know the id."""
-    rows = connection.execute(
-        SELECT_DIGESTS, {"tenants": [row.tenant for row in admissions], "ids": [row.id for row in admissions]}
-    )
-    known = {(row.tenant, row.id): row for row in rows}
-    fates: list[Admitted | None] = []
-    for admission in admissions:
-        row = known.get((admission.tenant, admission.id))
-        if row is None:
-            fates.append(None)
-        elif (row.source_topic, row.source_partition, row.source_offset) == (
-            admission.source.topic,
-            admission.source.partition,
-            admission.source.offset,
-        ):
-            fates.append(reread(admission, State(row.state)))
-        else:
-            same = row.request_sha256 == admission.request_sha256
-            fates.append(Admitted.REPEATED if same else Admitted.CONFLICT)
-    return fates
+    rows = known(connection, admissions)
+    return [
+        compared(admission, row) if (row := rows.get((admission.tenant, admission.id))) else None
+        for admission in admissions
+    ]
 
 
 def positions(connection: Connection) -> dict[Place, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runtime.database import outbox, outcomes
-from runtime.database.jobs import LeasedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Position, Waiting
 from runtime.database.outcomes import ExpiredLease
 from schemas.codec import decode, encode

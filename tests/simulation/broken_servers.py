@@ -1,11 +1,12 @@
 """Statements, a producer and a result log, each with one thing wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from runtime.database.admissions import Admission, Admitted
-from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.admissions import Admission, Admitted, Key
+from runtime.database.jobs import QueuedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Batch, Position
 from runtime.database.outcomes import ExpiredLease, Settlement
 from runtime.database.queue import Mark, Page
@@ -26,27 +27,34 @@ Decide = Callable[[ExpiredLease], ResultEvent | float]
 Decided = list[tuple[ExpiredLease, ResultEvent | float]]
 
 
-def admit_by_id_alone(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
+def admit_by_id_alone(
+    tables: Tables, tx: Transaction, rows: Sequence[Admission], workers: Mapping[Key, str], lease_s: float
+) -> tuple[list[Admitted], list[LeasedJob]]:
     """Takes another tenant's job of the same id for a repeat."""
     known = {row.id: row.tenant for row in tables.jobs.values()}
-    fates = []
+    fates: list[Admitted] = []
+    leased: list[LeasedJob] = []
     for row in rows:
-        stranger = known.setdefault(row.id, row.tenant) != row.tenant
-        fates.append(Admitted.REPEATED if stranger else statements.admit(tables, tx, [row])[0])
-    return fates
+        if known.setdefault(row.id, row.tenant) != row.tenant:
+            fates.append(Admitted.REPEATED)
+        else:
+            fate, taken = statements.admit_and_lease(tables, tx, [row], workers, lease_s)
+            fates.extend(fate)
+            leased.extend(taken)
+    return fates, leased
 
 
-def admit_over_the_first(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
+def admit_over_the_first(
+    tables: Tables, tx: Transaction, rows: Sequence[Admission], workers: Mapping[Key, str], lease_s: float
+) -> tuple[list[Admitted], list[LeasedJob]]:
     """Puts the last request in the place of the first."""
-    fates = []
-    for row in rows:
-        fate = statements.admit(tables, tx, [row])[0]
+    fates, leased = statements.admit_and_lease(tables, tx, rows, workers, lease_s)
+    for number, (row, fate) in enumerate(zip(rows, fates, strict=True)):
         if fate is Admitted.CONFLICT:
             first = tables.jobs[row.tenant, row.id]
             first.request, first.request_sha256, first.source = row.request, row.request_sha256, row.source
-            fate = Admitted.REPEATED
-        fates.append(fate)
-    return fates
+            fates[number] = Admitted.REPEATED
+    return fates, leased
 
 
 def lease_any_state(

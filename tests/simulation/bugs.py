@@ -35,8 +35,10 @@ BUGS: Final = (
         Parts(membership=dispatchers.AcknowledgesErrors, intake=dispatchers.TriesOnce),
     ),
     Bug("dead letters count as delivered when they are sent", Parts(publisher=servers.TrustsItsBuffer)),
-    _statement("ids are compared without their tenant", admissions.admit, servers.admit_by_id_alone),
-    _statement("a conflicting request replaces the first one", admissions.admit, servers.admit_over_the_first),
+    _statement("ids are compared without their tenant", admissions.admit_and_lease, servers.admit_by_id_alone),
+    _statement(
+        "a conflicting request replaces the first one", admissions.admit_and_lease, servers.admit_over_the_first
+    ),
     # Dispatch
     _statement("a lease is taken whatever the job's state", jobs.lease, servers.lease_any_state),
     Bug("credit is not reduced by what was sent", Parts(dispatch=dispatchers.GivesCreditTwice)),

@@ -113,7 +113,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     publisher = parts.publisher(site.broker, "dispatcher")
     dispatch = parts.dispatch(site.database(), publisher, site.instruments, LEASE_S)
     quotas = Quotas(site.database(), QUEUE_JOBS, QUEUE_JOBS, site.instruments)
-    intake = parts.intake(site.database(), publisher, site.instruments, quotas, dispatch.add)
+    intake = parts.intake(site.database(), publisher, site.instruments, quotas, dispatch)
     relay = parts.relay(site.database(), parts.result_log(site.broker), site.instruments)
     reconciler = Reconciler(
         site.database(), SimRequestLog(site.broker, site.coordinator), intake.admit, site.instruments

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, reconciling, workers
-from runtime.database.admissions import RANK, Admission, Admitted, needed_model, reread
+from runtime.database.admissions import RANK, Admission, Admitted, Key, is_ours, needed_model, reread
 from runtime.database.checkpoints import EndedCheckpoint
-from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.jobs import QueuedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Batch, Position, Waiting, result_id
 from runtime.database.outcomes import ExpiredLease, Settlement
 from runtime.database.queue import Mark, Page
@@ -30,24 +31,36 @@ Statement = Callable[..., Any]
 
 def admit(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
     """As ``admissions.admit``."""
+    return admit_and_lease(tables, tx, rows, {}, 0.0)[0]
+
+
+def admit_and_lease(
+    tables: Tables, tx: Transaction, rows: Sequence[Admission], workers: Mapping[Key, str], lease_s: float
+) -> tuple[list[Admitted], list[LeasedJob]]:
+    """As ``admissions.admit_and_lease``."""
     inserted = set()
     for row in rows:
         key = (row.tenant, row.id)
         if key not in tables.jobs:
             tables.jobs[key] = _job_row(row, tables.wishes.get(key), tx)
             inserted.add(key)
-    fates = []
+            if key in workers and not row.rejection:
+                _lease_row(tables.jobs[key], tx, workers[key], lease_s)
+    fates, leased = [], []
     for row in rows:
         known = tables.jobs[row.tenant, row.id]
         if known.source == row.source:
             fates.append(Admitted.NEW if known.key in inserted else reread(row, State(known.state)))
+            given = (State.SCHEDULED.value, 1, workers.get(known.key, ""))
+            if is_ours(row, fates[-1], known) and (known.state, known.epoch, known.worker_id) == given:
+                leased.append(_leased_job(known))
         else:
             same = known.request_sha256 == row.request_sha256
             fates.append(Admitted.REPEATED if same else Admitted.CONFLICT)
     for row, fate in zip(rows, fates, strict=True):
         if row.rejection and fate is Admitted.NEW:
             _end(tables, tx, tables.jobs[row.tenant, row.id], row.rejection)
-    return fates
+    return fates, leased
 
 
 def lease(
@@ -57,14 +70,8 @@ def lease(
     taken = []
     for queued_job, worker_id in assignments:
         row = tables.jobs.get((queued_job.tenant, queued_job.id))
-        if row is None or row.state != State.QUEUED.value or row.control:
-            continue
-        if row.deadline and row.deadline <= tx.now:
-            continue
-        row.state, row.worker_id, row.scheduled_at = State.SCHEDULED.value, worker_id, tx.now
-        row.epoch += 1
-        row.lease_expires_at = tx.now + timedelta(seconds=lease_s)
-        taken.append(_leased_job(row))
+        if row and _lease_row(row, tx, worker_id, lease_s):
+            taken.append(_leased_job(row))
     return taken
 
 
@@ -277,6 +284,15 @@ def _job_row(row: Admission, wish: ControlEvent | None, tx: Transaction) -> JobR
     )
 
 
+def _lease_row(row: JobRow, tx: Transaction, worker_id: str, lease_s: float) -> bool:
+    if row.state != State.QUEUED.value or row.control or (row.deadline and row.deadline <= tx.now):
+        return False
+    row.state, row.worker_id, row.scheduled_at = State.SCHEDULED.value, worker_id, tx.now
+    row.epoch += 1
+    row.lease_expires_at = tx.now + timedelta(seconds=lease_s)
+    return True
+
+
 def _leased_job(row: JobRow) -> LeasedJob:
     assert row.request is not None
     assert row.scheduled_at is not None
@@ -343,6 +359,7 @@ def waiting_of_tenants(tables: Tables, _tx: Transaction) -> dict[str, int]:
 
 STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     admissions.admit: admit,
+    admissions.admit_and_lease: admit_and_lease,
     jobs.lease: lease,
     queue.queued: queued,
     jobs.renew: renew,

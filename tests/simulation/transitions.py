@@ -76,7 +76,10 @@ class Transitions:
                 self.wished_s.setdefault(key, self._loop.time())
             if was is None:
                 self._moved(row, "admitted")
-            elif (was.state, was.attempt, was.epoch, was.expires_at) != (
+                was = _Before(State.QUEUED.value, 1, 0, None, None)
+                if row.epoch == 0:
+                    continue
+            if (was.state, was.attempt, was.epoch, was.expires_at) != (
                 row.state,
                 row.attempt,
                 row.epoch,

@@ -24,7 +24,7 @@ class Point(StrEnum):
     COMPUTE = "compute"
     #: Worker: the result is committed, and nobody knows.
     COMMIT = "commit"
-    #: Dispatcher: leases are committed, and no worker was told.
+    #: Dispatcher: leases are committed, with their jobs or later, and no worker was told.
     LEASE = "lease"
     #: Dispatcher: jobs are committed, and the chunk is not acknowledged.
     ADMISSION = "admission"
@@ -33,7 +33,7 @@ class Point(StrEnum):
 
 
 SETTLES: Final = re.compile(r"INSERT INTO results\b.*\bsettled\b", re.DOTALL)
-LEASES: Final = re.compile(r"UPDATE jobs\s+SET state = 'scheduled'")
+LEASES: Final = re.compile(r"UPDATE jobs\s+SET state = 'scheduled'|INSERT INTO jobs\b.*'scheduled'", re.DOTALL)
 ADMITS: Final = re.compile(r"INSERT INTO jobs\b")
 FORGETS: Final = re.compile(r"DELETE FROM outbox\b")
 

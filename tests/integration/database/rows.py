@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from runtime.database import admissions, jobs, outcomes
 from runtime.database.admissions import Admission, Source
-from runtime.database.jobs import LeasedJob, QueuedJob
+from runtime.database.jobs import QueuedJob
+from runtime.database.leased import LeasedJob
 from schemas.errors import InvalidRequest
 from schemas.requests import FineTuneRequest, GenerateRequest, Request
 from schemas.results import (

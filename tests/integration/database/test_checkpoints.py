@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from runtime.database import checkpoints, jobs, outcomes, queries
 from runtime.database.checkpoints import Checkpoint
-from runtime.database.jobs import LeasedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.queue import BEGINNING
 from runtime.database.queue import queued as read_queue
 from schemas.events import State

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from runtime.database import Database, admissions, control, jobs, outcomes, queries, remembered, workers
 from runtime.database.admissions import Source
 from runtime.database.consequences import Consequence
+from runtime.database.leased import LeasedJob
 from runtime.database.wishes import Wish, cancelled
 from schemas.errors import JobCancelled
 from schemas.events import ControlEvent, State, StopEvent
@@ -320,7 +321,7 @@ def test_a_cancel_that_races_with_dispatch_finds_each_job_before_or_after_its_st
         admissions.admit(connection, [admission(job_id) for job_id in ids])
     start = threading.Barrier(2)
 
-    def lease(batches: list[list[str]]) -> list[jobs.LeasedJob]:
+    def lease(batches: list[list[str]]) -> list[LeasedJob]:
         start.wait()
         taken = []
         for batch in batches:

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from sqlalchemy import Connection, select, text
 
-from runtime.database import admissions, jobs, queue, tables
-from runtime.database.admissions import Admitted
+from runtime.database import admissions, control, jobs, queue, tables
+from runtime.database.admissions import Admitted, Source
 from runtime.database.jobs import QueuedJob
 from runtime.database.queue import BEGINNING
-from schemas.events import Lease
+from runtime.database.wishes import Wish
+from schemas.events import ControlEvent, Lease
 from schemas.topics import Kind
-from tests.integration.database.rows import admission, generate, leased, queued, rejection
+from tests.integration.database.rows import NOW, TRACE, admission, generate, leased, queued, rejection
 
 
 def waiting(connection: Connection) -> Sequence[QueuedJob]:
@@ -98,6 +100,42 @@ def test_a_job_is_leased_once(connection: Connection) -> None:
     (item,) = leased(connection, row)
     assert item.lease == Lease("default", "a", 1, "worker-1")
     assert jobs.lease(connection, [(queued(row), "worker-2")], 30.0) == []
+
+
+def test_a_new_job_with_a_worker_is_leased_as_it_is_admitted(connection: Connection) -> None:
+    first, second = admission("first"), admission("second")
+    fates, (item,) = admissions.admit_and_lease(connection, [first, second], {("default", "second"): "worker-1"}, 30.0)
+    assert fates == [Admitted.NEW, Admitted.NEW]
+    assert (item.job.request, item.lease) == (second.request, Lease("default", "second", 1, "worker-1"))
+    assert jobs.renew(connection, [item.lease], 30.0) == {item.lease: None}
+    assert jobs.lease(connection, [(queued(second), "worker-2")], 30.0) == []
+    # As it would have been leased later.
+    (later,) = jobs.lease(connection, [(queued(first), "worker-1")], 30.0)
+    assert replace(later, job=item.job, lease=item.lease) == item
+
+
+def test_a_lease_of_which_the_answer_was_lost_is_told_again_but_not_one_that_an_earlier_reading_took(
+    connection: Connection,
+) -> None:
+    row, workers = admission("j"), {("default", "j"): "worker-1"}
+    answer = admissions.admit_and_lease(connection, [row], workers, 30.0)
+    assert admissions.admit_and_lease(connection, [row], workers, 30.0) == ([Admitted.REREAD], answer[1])
+    again = replace(row, queued_at=NOW + timedelta(microseconds=1))
+    assert admissions.admit_and_lease(connection, [again], workers, 30.0) == ([Admitted.REREAD], [])
+    assert admissions.admit_and_lease(connection, [row], {("default", "j"): "worker-2"}, 30.0)[1] == []
+    jobs.renew(connection, [answer[1][0].lease], 30.0)
+    assert admissions.admit_and_lease(connection, [row], workers, 30.0)[1] == []
+
+
+def test_no_job_is_leased_as_it_is_admitted_that_will_not_run(connection: Connection) -> None:
+    late = admission("late", generate())
+    assert late.request is not None
+    late = replace(late, request=msgspec.structs.replace(late.request, deadline=datetime(2020, 1, 1, tzinfo=UTC)))
+    wish = ControlEvent(action="cancel", job_id="unwanted")
+    control.apply(connection, [Wish(wish, TRACE, Source("headrace.control.v1", 0, 0))], NOW)
+    rows = [rejection("refused"), late, admission("unwanted")]
+    workers = {("default", row.id): "worker-1" for row in rows}
+    assert admissions.admit_and_lease(connection, rows, workers, 30.0) == ([Admitted.NEW] * 3, [])
 
 
 def test_a_lease_is_renewed_for_its_epoch_alone(connection: Connection) -> None:

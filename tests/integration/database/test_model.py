@@ -140,7 +140,7 @@ class Drawn:
         rng = self._rng
         span_s, most = rng.choice(SPANS_S), rng.choice((1, 2, 10))
         calls: list[Callable[[], Call]] = [
-            lambda: (admissions.admit, (self._admissions(),)),
+            lambda: (admissions.admit_and_lease, (self._admissions(), self._workers(), span_s)),
             lambda: (jobs.lease, (self._assignments(), span_s)),
             lambda: (queue.queued, (Kind.GENERATE, BEGINNING, most)),
             lambda: (jobs.renew, (self._leases(tables), span_s)),
@@ -188,6 +188,9 @@ class Drawn:
             queued_at=datetime(2020, 1, 1, 0, 0, self._rng.randrange(60), tzinfo=UTC),
             rejection=end,
         )
+
+    def _workers(self) -> dict[tuple[str, str], str]:
+        return {self._key(): self._rng.choice(WORKERS) for _ in range(self._rng.randint(0, 4))}
 
     def _assignments(self) -> list[tuple[QueuedJob, str]]:
         keys = dict.fromkeys(self._key() for _ in range(self._rng.randint(1, 4)))

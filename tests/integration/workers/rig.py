@@ -15,7 +15,8 @@ from confluent_kafka import Message
 
 from runtime.database import Database
 from runtime.database.admissions import Admission, Source, admit, request_digest
-from runtime.database.jobs import LeasedJob, QueuedJob, lease
+from runtime.database.jobs import QueuedJob, lease
+from runtime.database.leased import LeasedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher, assigned_consumer
 from runtime.monitoring import Metrics

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from runtime.database import control
-from runtime.database.jobs import LeasedJob
+from runtime.database.leased import LeasedJob
 from runtime.database.wishes import Wish
 from schemas import topics
 from schemas.codec import decode, new_traceparent

@@ -43,6 +43,38 @@ def test_no_worker_gets_more_than_its_slots() -> None:
     assert made.waiting(Kind.GENERATE) == 6
 
 
+def complete(made: Scheduler) -> Scheduler:
+    made.refill(Kind.GENERATE, [], 0.0, complete=True)
+    return made
+
+
+def test_new_jobs_go_at_once_where_nobody_waits_and_those_without_a_worker_are_not_kept() -> None:
+    made = complete(scheduler(beat("a", slots=2)))
+    given = made.place(Kind.GENERATE, [job("first"), job("second"), job("high", priority=0), job("first")], 0.0)
+    assert names(given) == ["high", "first"]
+    assert (len(made), made.free(Kind.GENERATE)) == (0, 0)
+    made.release(given[0])
+    assert made.free(Kind.GENERATE) == 1
+
+
+def test_new_jobs_wait_behind_those_that_wait_and_behind_those_that_the_database_may_have() -> None:
+    made = scheduler(beat("a", slots=9))
+    assert made.place(Kind.GENERATE, [job("new")], 0.0) == []
+    made.add([job("old")], 0.0)
+    assert complete(made).place(Kind.GENERATE, [job("new")], 0.0) == []
+    assert names(made.next_assignments(9, 0.0)) == ["old"]
+    assert names(made.place(Kind.GENERATE, [job("new")], 0.0)) == ["new"]
+
+
+def test_a_new_job_of_another_kind_goes_at_once() -> None:
+    made = scheduler(beat("a", slots=1))
+    made.add([job("busy"), job("waits")], 0.0)
+    made.next_assignments(9, 0.0)
+    made.refill(Kind.FINETUNE, [], 0.0, complete=True)
+    assert names(made.place(Kind.FINETUNE, [job("tune", kind=Kind.FINETUNE)], 0.0)) == ["tune"]
+    assert made.waiting(Kind.GENERATE) == 1
+
+
 def test_a_kind_whose_workers_are_full_holds_up_no_other() -> None:
     made = scheduler(beat("a", slots=1))
     made.add([job("f1", kind=Kind.FINETUNE, priority=0), job("f2", kind=Kind.FINETUNE, priority=0), job("g")], 0.0)
