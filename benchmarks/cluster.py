@@ -20,7 +20,7 @@ from schemas.topics import Kind
 from streams.credits import Assignment
 from workers.ahead import Ahead
 
-#: From a request's record to its row in Postgres, which is when the scheduler hears of it.
+#: From a request's record to its row in Postgres, which is when the scheduler hears of those that have to wait.
 ADMISSION_S: Final = 0.010
 #: The transaction that leases a batch, and the way of a record through Kafka.
 LEASE_S: Final = 0.005
@@ -33,6 +33,12 @@ BATCH_JOBS: Final = 500
 
 class Schedules(Protocol):
     """What a cluster asks of a scheduler: that of ``streams``, or a simpler one beside it."""
+
+    def refill(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float, *, complete: bool) -> None:
+        """Hear that the database has no more jobs than these."""
+
+    def place(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float) -> list[Assignment]:
+        """Give workers to jobs that come and need not wait."""
 
     def add(self, jobs: Iterable[QueuedJob], at_s: float) -> None:
         """Let jobs wait."""
@@ -109,7 +115,8 @@ class _Worker:
 
     def beat(self, now_s: float) -> Heartbeat:
         machine = self.machine
-        total = machine.slots + (self.looks.of(Kind.GENERATE) if machine.ahead is None else machine.ahead)
+        ahead = self.looks.of(Kind.GENERATE) if machine.ahead is None else machine.ahead
+        total = machine.slots + ahead
         return Heartbeat(
             worker_id=f"worker-{self.number}",
             host="simulated",
@@ -118,6 +125,7 @@ class _Worker:
             free=Slots(generate=max(0, total - self.taken)),
             models=tuple(name for name, model in self.models.items() if model.ready_s <= now_s),
             slots=Slots(generate=total),
+            ahead=Slots(generate=ahead),
         )
 
 
@@ -144,7 +152,8 @@ class Cluster:
         for arrival in arrivals:
             self._left += 1
             self._arrivals[arrival.job.tenant, arrival.job.id] = arrival
-            self._at(arrival.at_s + self._about(ADMISSION_S), partial(self._admit, arrival.job))
+            self._at(arrival.at_s, partial(self._come, arrival.job))
+        self._scheduler.refill(Kind.GENERATE, (), 0.0, complete=True)
         for worker in self._workers:
             self._beat(worker)
         while self._events and self._left:
@@ -153,6 +162,11 @@ class Cluster:
                 return
             self._now_s = at_s
             happens()
+
+    def _come(self, job: QueuedJob) -> None:
+        given = self._scheduler.place(Kind.GENERATE, [job], self._now_s)
+        admitted = partial(self._hand_out, given) if given else partial(self._admit, job)
+        self._at(self._now_s + self._about(ADMISSION_S), admitted)
 
     def _admit(self, job: QueuedJob) -> None:
         self._scheduler.add([job], self._now_s)
@@ -169,6 +183,10 @@ class Cluster:
 
     def _leased(self, given: Sequence[Assignment]) -> None:
         self._leasing = False
+        self._hand_out(given)
+        self._dispatch()
+
+    def _hand_out(self, given: Sequence[Assignment]) -> None:
         for assignment in given:
             worker = self._workers[assignment.partition]
             offset = self._offsets[worker.number]
@@ -176,7 +194,6 @@ class Cluster:
             self._scheduler.sent(assignment, offset)
             arrival = self._arrivals.pop((assignment.job.tenant, assignment.job.id))
             self._at(self._now_s + HOP_S, partial(self._take, worker, arrival))
-        self._dispatch()
 
     def _take(self, worker: _Worker, arrival: Arrival) -> None:
         worker.position += 1

@@ -39,6 +39,13 @@ class RoundRobin:
         """Let jobs wait."""
         self._jobs.extend(jobs)
 
+    def refill(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float, *, complete: bool) -> None:
+        """It is told of each job."""
+
+    def place(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float) -> list[Assignment]:  # noqa: ARG002
+        """Nobody goes before others."""
+        return []
+
     def heartbeat(self, beat: Heartbeat, at_s: float) -> bool:
         """Take a worker's free slots."""
         worker = self._workers.get(beat.worker_id)

@@ -104,6 +104,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     leaving: bool = False
     #: What ``free`` is while the worker has nothing to do. Workers before 0.2 don't tell.
     slots: Slots | None = None
+    #: How many of these are beyond those that it runs at once, so that each finds its next job there.
+    ahead: Slots | None = None
 
 
 class ProgressFields(Struct, frozen=True, kw_only=True, omit_defaults=True):

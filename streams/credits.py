@@ -4,10 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Final
 
 from runtime.database.jobs import QueuedJob
 from schemas.events import Heartbeat
 from schemas.topics import Kind
+
+#: Of the jobs that a worker takes beyond its slots, this part is for tenants of whom nobody waits: the queue of one
+#: that floods has the others, and no slot is left empty for it.
+NEWCOMERS: Final = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +80,11 @@ class Worker:
     def free(self, kind: Kind) -> int:
         """The jobs that it could be sent now."""
         return 0 if self.beat.draining or self.reserved or self.alone else self._vacant[kind]
+
+    def free_to_waiting(self, kind: Kind) -> int:
+        """As ``free``, without what is kept for newcomers."""
+        kept = self.beat.ahead.free(kind) // NEWCOMERS if self.beat.ahead else 0
+        return max(0, self.free(kind) - kept)
 
     def slots(self, kind: Kind) -> int:
         """The jobs that it runs at once: as it says, or as many as were ever free."""

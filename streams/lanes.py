@@ -34,6 +34,11 @@ class Lane:
     def __len__(self) -> int:
         return len(self.jobs)
 
+    @property
+    def highest(self) -> int:
+        """The number of the highest level that has jobs, or that of the lowest."""
+        return next((level.number for level in self.levels if level.jobs), LEVELS - 1)
+
     def push(self, job: QueuedJob, at_s: float) -> None:
         """Let a job wait that does not yet."""
         self._numbers += 1

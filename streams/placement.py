@@ -44,14 +44,15 @@ class Demand:
 
 
 class Offers:
-    """The workers with free slots of one kind, while jobs are given to them."""
+    """The workers with free slots of one kind, while jobs are given to them: to newcomers, or to those that wait."""
 
-    def __init__(self, kind: Kind, workers: Iterable[Worker]) -> None:
+    def __init__(self, kind: Kind, workers: Iterable[Worker], *, newcomers: bool = False) -> None:
         self.kind = kind
+        self._newcomers = newcomers
         having = [worker for worker in workers if worker.slots(kind)]
         self._count = len(having)
         self._load = sum(worker.load(kind) for worker in having)
-        self.able = {worker.id: worker for worker in having if worker.free(kind) > 0}
+        self.able = {worker.id: worker for worker in having if self._free(worker) > 0}
 
     @property
     def mean_load(self) -> float:
@@ -61,8 +62,11 @@ class Offers:
     def took(self, worker: Worker) -> None:
         """Note that a worker was given a job."""
         self._load += 1 / worker.slots(self.kind)
-        if worker.free(self.kind) <= 0:
+        if self._free(worker) <= 0:
             del self.able[worker.id]
+
+    def _free(self, worker: Worker) -> int:
+        return worker.free(self.kind) if self._newcomers else worker.free_to_waiting(self.kind)
 
 
 class Placement:

@@ -12,7 +12,7 @@ Times are arguments, in seconds of one clock. Postgres has the queue; this holds
 A decision takes O(log jobs + workers); there are 64 workers at most.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -168,7 +168,11 @@ class Scheduler:
         self._lone.reserve(self._workers.values(), self._runs, at_s)
         self._wake(at_s)
         given: list[Assignment] = []
-        streams = [self._of_lane(kind, lane, at_s) for kind, lane in self._lanes.items() if len(lane)]
+        streams = [
+            self._of_lane(lane, Offers(kind, self._workers.values()), at_s)
+            for kind, lane in self._lanes.items()
+            if len(lane)
+        ]
         while streams and len(given) < most:
             for stream in list(streams):
                 assignment = next(stream, None) if len(given) < most else None
@@ -178,19 +182,29 @@ class Scheduler:
                     streams.remove(stream)
         return [*given, *islice(self._alone(at_s), most - len(given))]
 
-    def place(self, kind: Kind, jobs: Sequence[QueuedJob], at_s: float) -> list[Assignment]:
-        """Workers for jobs that have just come and are not stored yet, where nobody of their kind waits before them.
+    def place(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float) -> list[Assignment]:
+        """Workers for jobs that have just come and are not stored yet, so that their leases are stored with them.
 
-        Those that are given none are not kept: they are added once they are stored.
+        They go before those that wait where there are slots for all of these, too, or where their tenant has none among
+        them and no higher priority waits. Those that are given no worker are not kept: they are added once they are
+        stored.
         """
         lane = self._lanes[kind]
-        if len(lane) or not lane.complete or self.free(kind) <= 0:
+        if not lane.complete or self.free(kind) <= 0:
+            # What the database has besides would go before them, or all have to wait.
             return []
-        self.add(jobs, at_s)
-        given = list(self._of_lane(kind, lane, at_s))
-        for item in [*lane.jobs.values()]:
-            lane.remove(item)
-        return given
+        room = self.free(kind) - len(lane)
+        # Where models wait to be loaded, no other is loaded before them.
+        held = {model for worker in self._workers.values() for model in worker.held()} if len(lane.parking) else None
+        coming = Lane()
+        for job in jobs:
+            is_turn = job.tenant not in lane.by_tenant and job.priority <= lane.highest
+            is_known = (job.tenant, job.id) in coming.jobs or (job.tenant, job.id) in lane.jobs
+            waits = held is not None and (job.model not in held or job.model in lane.parking)
+            if (is_turn or room > 0) and not is_known and not waits:
+                coming.push(job, at_s)
+                room -= not is_turn
+        return list(self._of_lane(coming, Offers(kind, self._workers.values(), newcomers=True), at_s))
 
     def sent(self, assignment: Assignment, offset: int) -> None:
         """Note where the assignment's event lies; the worker's position then tells when it was taken."""
@@ -227,8 +241,7 @@ class Scheduler:
         ahead = position + (0 if self.free(kind) > position else 1)
         return Outlook(item.job, position, ahead * self._runs.run_s(kind) / max(1, slots))
 
-    def _of_lane(self, kind: Kind, lane: Lane, at_s: float) -> Iterator[Assignment]:
-        offers = Offers(kind, self._workers.values())
+    def _of_lane(self, lane: Lane, offers: Offers, at_s: float) -> Iterator[Assignment]:
         while offers.able and (flow := lane.next_flow()):
             model, parking = flow.model, lane.parking
             demand = Demand(model, lane.by_model[model], parking.waited_s(model, at_s), parking.cold)

@@ -101,6 +101,10 @@ class Desk:
         self._jobs[task] = held
         task.add_done_callback(self._done)
 
+    def ahead(self) -> Slots:
+        """How many jobs of each kind it takes beyond its slots."""
+        return Slots(*(self._ahead.of(kind) for kind in (Kind.GENERATE, Kind.FINETUNE, Kind.EVALUATE)))
+
     def room(self) -> Slots:
         """How many jobs of each kind it takes: one a slot, and those that it has at hand for when one comes free."""
 

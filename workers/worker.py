@@ -177,6 +177,7 @@ class Worker:
             position=self._position,
             free=Slots() if self._draining else self._desk.free(),
             slots=self._desk.room(),
+            ahead=self._desk.ahead(),
             models=models,
             loading=tuple(self._desk.models() - set(models)),
             device=str(self._tools.models.device),

@@ -79,6 +79,8 @@ class Cluster(RuleBasedStateMachine):
         self.given: list[Assignment] = []
         for name in ("a", "b"):  # the third comes later
             self.receive_heartbeat(name)
+        for kind in KINDS:
+            self.scheduler.refill(kind, [], self.now_s, complete=True)
 
     @rule(
         kind=st.sampled_from(KINDS),
@@ -96,6 +98,25 @@ class Cluster(RuleBasedStateMachine):
         self.scheduler.add([self.added[-1]], self.now_s)
         # It is read again before it is leased.
         self.scheduler.add([self.added[-1]], self.now_s)
+
+    @rule(
+        kind=st.sampled_from(KINDS),
+        models=st.lists(st.sampled_from("lmn"), min_size=1, max_size=3),
+        new=st.sampled_from([True, True, True, False]),
+    )
+    def come(self, kind: Kind, models: list[str], new: bool) -> None:
+        jobs = [job(str(len(self.added) + number), kind=kind, model=model) for number, model in enumerate(models)]
+        given = self.scheduler.place(kind, jobs, self.now_s)
+        if not new:
+            for assignment in given:
+                self.scheduler.release(assignment)
+            return
+        self.added.extend(jobs)
+        self.given.extend(given)
+        for assignment in given:
+            self.workers[assignment.worker_id].produced.append(assignment)
+        names = {assignment.job.id for assignment in given}
+        self.scheduler.add([each for each in jobs if each.id not in names], self.now_s)
 
     @rule(index=st.integers(0, 30))
     def cancel(self, index: int) -> None:

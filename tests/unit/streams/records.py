@@ -62,8 +62,9 @@ def beat(
     partition: int | None = None,
     models: tuple[str, ...] = (),
     loading: tuple[str, ...] | None = None,
+    ahead: int | None = None,
 ) -> Heartbeat:
-    """A worker's heartbeat with as many free slots of each kind, of ``total``."""
+    """A worker's heartbeat with as many free slots of each kind, of ``total``, of which so many are ``ahead``."""
     return Heartbeat(
         worker_id=worker,
         host="here",
@@ -73,4 +74,5 @@ def beat(
         models=models,
         loading=loading,
         slots=None if total is None else Slots(generate=total, finetune=total, evaluate=total),
+        ahead=None if ahead is None else Slots(generate=ahead, finetune=ahead, evaluate=ahead),
     )

@@ -48,7 +48,7 @@ def complete(made: Scheduler) -> Scheduler:
     return made
 
 
-def test_new_jobs_go_at_once_where_nobody_waits_and_those_without_a_worker_are_not_kept() -> None:
+def test_new_jobs_go_at_once_where_there_is_a_slot_and_the_others_are_not_kept() -> None:
     made = complete(scheduler(beat("a", slots=2)))
     given = made.place(Kind.GENERATE, [job("first"), job("second"), job("high", priority=0), job("first")], 0.0)
     assert names(given) == ["high", "first"]
@@ -57,13 +57,39 @@ def test_new_jobs_go_at_once_where_nobody_waits_and_those_without_a_worker_are_n
     assert made.free(Kind.GENERATE) == 1
 
 
-def test_new_jobs_wait_behind_those_that_wait_and_behind_those_that_the_database_may_have() -> None:
-    made = scheduler(beat("a", slots=9))
-    assert made.place(Kind.GENERATE, [job("new")], 0.0) == []
+def test_new_jobs_leave_a_slot_to_each_that_waits_and_wait_behind_those_that_the_database_may_have() -> None:
+    made = scheduler(beat("a", slots=2))
     made.add([job("old")], 0.0)
-    assert complete(made).place(Kind.GENERATE, [job("new")], 0.0) == []
+    assert made.place(Kind.GENERATE, [job("new")], 0.0) == []
+    assert names(complete(made).place(Kind.GENERATE, [job("new"), job("newer")], 0.0)) == ["new"]
+    assert made.place(Kind.GENERATE, [job("newest")], 0.0) == []
     assert names(made.next_assignments(9, 0.0)) == ["old"]
-    assert names(made.place(Kind.GENERATE, [job("new")], 0.0)) == ["new"]
+
+
+def test_where_jobs_wait_for_their_model_new_ones_of_it_wait_with_them_and_no_other_is_loaded_first() -> None:
+    made = complete(scheduler(beat("holder", slots=1, models=("m",)), beat("other", slots=9, models=("n",))))
+    made.add([job("running", model="m"), job("waits", model="m")], 0.0)
+    assert names(made.next_assignments(9, 0.0)) == ["running"]
+    coming = [job("behind", model="m"), job("cold", model="o"), job("free", model="n")]
+    assert names(made.place(Kind.GENERATE, coming, 0.0)) == ["free"]
+
+
+def test_a_part_of_what_a_worker_takes_ahead_is_for_new_jobs_of_tenants_of_whom_nobody_waits() -> None:
+    made = complete(scheduler(beat("a", slots=12, total=12, ahead=8)))
+    made.add([job(f"f{number}", tenant="flood") for number in range(20)], 0.0)
+    assert len(made.next_assignments(99, 0.0)) == 10
+    coming = [job("f99", tenant="flood"), job("batch", tenant="quiet", priority=2), job("new", tenant="quiet")]
+    assert names(made.place(Kind.GENERATE, coming, 0.0)) == ["new"]
+    made.add([job("high", tenant="another", priority=0)], 0.0)
+    assert made.place(Kind.GENERATE, [job("normal", tenant="third")], 0.0) == []
+    assert names(made.place(Kind.GENERATE, [job("urgent", tenant="third", priority=0)], 0.0)) == ["urgent"]
+    assert made.place(Kind.GENERATE, [job("late", tenant="fourth", priority=0)], 0.0) == []
+
+
+def test_a_worker_that_takes_nothing_ahead_leaves_no_slot_empty_for_new_jobs() -> None:
+    made = complete(scheduler(beat("a", slots=12, total=12, ahead=0)))
+    made.add([job(f"f{number}", tenant="flood") for number in range(20)], 0.0)
+    assert len(made.next_assignments(99, 0.0)) == 12
 
 
 def test_a_new_job_of_another_kind_goes_at_once() -> None:

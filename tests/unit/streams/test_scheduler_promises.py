@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from runtime.database.jobs import QueuedJob
-from schemas.topics import Kind
 from streams.credits import Assignment, Worker
 from streams.lanes import Lane
 from streams.parking import Parking
+from streams.placement import Offers
 from streams.scheduler import Scheduler
 from streams.waiting import AGING_S
 from tests.unit.streams.cluster import Cluster
@@ -85,8 +85,8 @@ class Generous(Scheduler):
 class Doubling(Scheduler):
     """Leaves a job that it gave in the queue."""
 
-    def _of_lane(self, kind: Kind, lane: Lane, at_s: float) -> Iterator[Assignment]:
-        for assignment in super()._of_lane(kind, lane, at_s):
+    def _of_lane(self, lane: Lane, offers: Offers, at_s: float) -> Iterator[Assignment]:
+        for assignment in super()._of_lane(lane, offers, at_s):
             yield assignment
             lane.push(assignment.job, at_s)
 
@@ -94,8 +94,8 @@ class Doubling(Scheduler):
 class Losing(Scheduler):
     """Takes a job of the lowest priority out and gives it to nobody."""
 
-    def _of_lane(self, kind: Kind, lane: Lane, at_s: float) -> Iterator[Assignment]:
-        for assignment in super()._of_lane(kind, lane, at_s):
+    def _of_lane(self, lane: Lane, offers: Offers, at_s: float) -> Iterator[Assignment]:
+        for assignment in super()._of_lane(lane, offers, at_s):
             if assignment.job.priority < 2:
                 yield assignment
 
