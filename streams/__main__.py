@@ -31,7 +31,7 @@ from streams.chunks import Chunk
 from streams.control import Control
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
-from streams.intake import Intake
+from streams.intake import AT_ONCE, Intake
 from streams.logs import configure
 from streams.metrics import Bridge, MetricsPage
 from streams.quotas import Quotas
@@ -90,7 +90,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     control = Control(thread(), publisher, instruments, left)
     app = create_app(settings.kafka)
     for kind, topic in topics.REQUESTS.items():
-        bind(app, topic, partial(intake.admit, kind))
+        bind(app, topic, partial(intake.admit, kind), AT_ONCE)
     bind(app, topics.CONTROL, control.apply)
     bind(app, topics.WORKERS, heartbeats)
     bind(app, topics.METRICS, bridge.events)

@@ -82,8 +82,8 @@ def create_app(bootstrap: str, group: str = GROUP) -> Dispatcher:
     )
 
 
-def bind(app: Dispatcher, topic: Topic, handle: Handle) -> None:
-    """Have ``handle`` called with the topic's records, one chunk at a time.
+def bind(app: Dispatcher, topic: Topic, handle: Handle, at_once: int = 1) -> None:
+    """Have ``handle`` called with the topic's records, with one chunk at a time, or so many: it then keeps their order.
 
     What comes while it works is its next chunk, whatever the partitions. A chunk's records are acknowledged when
     ``handle`` returns. An exception ends the process with them unacknowledged: Faust would acknowledge them and go
@@ -102,11 +102,12 @@ def bind(app: Dispatcher, topic: Topic, handle: Handle) -> None:
 
         try:
             async with asyncio.TaskGroup() as group:
-                working = group.create_task(work())
+                working = [group.create_task(work()) for _ in range(at_once)]
                 await backlog.fill(stream.noack().events())
-                working.cancel()
+                for task in working:
+                    task.cancel()
         except ExceptionGroup as errors:
-            # There is one, that of the task which worked; the other was only cancelled.
+            # The first is the reason; the other tasks were cancelled by it.
             raise errors.exceptions[0] from None
 
     # With a concurrency above 1, offsets of work in flight are committed (faust-streaming#606).

@@ -19,7 +19,7 @@ class Arrival(Protocol):
 
 
 class Backlog:
-    """The chunks of one topic in the order of their arrival; for one loop.
+    """The chunks of one topic in the order of their arrival; for one loop, in which several may take.
 
     A partition's next records come as a chunk of their own, however few they are, and a transaction takes as long
     for one record as for fifty. One after the other, chunks of single records would wait for each other's.
@@ -37,7 +37,8 @@ class Backlog:
 
     async def take(self) -> list[Arrival]:
         """What waits, as soon as there is something: within the limits of a chunk, or one chunk."""
-        await self._arrived.wait()
+        while not self._arrivals:
+            await self._arrived.wait()
         taken = [self._arrivals.popleft()]
         records, total_bytes = len(taken[0].value.records), size_bytes(taken[0].value.records)
         while self._arrivals:

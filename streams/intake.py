@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from runtime.database.admissions import RANK, Admission, Admitted, admit_and_lease, needed_model
 from runtime.database.jobs import QueuedJob
@@ -21,6 +22,9 @@ from streams.deliveries import Send, insist
 from streams.dispatch import Dispatch
 from streams.instruments import Instruments
 from streams.quotas import Quotas
+
+#: Chunks of a topic that are admitted at once: one is judged while Postgres writes the one before.
+AT_ONCE: Final = 2
 
 
 class Intake:
@@ -39,9 +43,13 @@ class Intake:
         self._instruments = instruments
         self._quotas = quotas
         self._dispatch = dispatch
+        #: Jobs of each tenant on their way into the database.
+        self._coming: Counter[str] = Counter()
 
     async def admit(self, kind: Kind, chunk: Chunk) -> None:
         """Admit the requests of a chunk; when this returns, the chunk may be acknowledged.
+
+        The next may be given before; they are admitted in the order in which they were given.
 
         1. Wait until there is room in the queue; judge each record. Jobs that need not wait are given workers. A
            crash leaves nothing behind.
@@ -62,7 +70,11 @@ class Intake:
         coming = [_queued(row, row.request) for row in admissions if row.request and not row.rejection]
         given = self._dispatch.place(kind, coming)
         workers = {(assignment.job.tenant, assignment.job.id): assignment.worker_id for assignment in given}
-        fates, leased = await self._database.insist(admit_and_lease, admissions, workers, self._dispatch.lease_s)
+        tenants = Counter(job.tenant for job in coming)
+        self._coming += tenants
+        # In turn: of two requests of one id, the first is admitted.
+        fates, leased = await self._database.in_turn(admit_and_lease, admissions, workers, self._dispatch.lease_s)
+        self._coming -= tenants
         self._count(kind, admissions, fates)
 
         verdicts = _confirmed(judged, fates)
@@ -89,7 +101,7 @@ class Intake:
             if row is None or row.rejection:
                 kept.append(verdict)
                 continue
-            refusal = self._quotas.refusal(row.tenant, more[row.tenant])
+            refusal = self._quotas.refusal(row.tenant, self._coming[row.tenant] + more[row.tenant])
             more[row.tenant] += 1
             kept.append(refuse(verdict, refusal) if refusal else verdict)
         return kept

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
@@ -31,6 +32,7 @@ class DatabaseThread:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._closed = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="database")
 
     async def run(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:
@@ -58,6 +60,27 @@ class DatabaseThread:
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
 
+    async def in_turn(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:
+        """As ``insist``, and what is asked for later waits until Postgres has answered this.
+
+        So the next transaction may be asked for before this one has ended, and the order is kept all the same.
+        """
+
+        def transactions() -> Answer:
+            backoff_s = BACKOFF_S
+            while True:
+                try:
+                    with self._database.begin() as connection:
+                        return work(connection, *arguments)
+                except ServerUnreachable as error:
+                    log.warning("%s Trying again in %.1f s.", error, backoff_s)
+                    if self._closed.wait(backoff_s * random.uniform(0.5, 1.0)):
+                        raise
+                backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, transactions)
+
     def close(self) -> None:
         """Take no more work. What runs goes on: a thread that waits for a dead server can't be ended."""
+        self._closed.set()
         self._executor.shutdown(wait=False, cancel_futures=True)

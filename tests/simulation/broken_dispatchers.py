@@ -57,7 +57,15 @@ class TriesOnce(Intake):
     """Raises where Postgres is away."""
 
     def __init__(self, database: Any, *others: Any) -> None:
-        database.insist = database.run
+        database.in_turn = database.run
+        super().__init__(database, *others)
+
+
+class JumpsTheQueue(Intake):
+    """Lets the next chunk go first where one has to be tried again."""
+
+    def __init__(self, database: Any, *others: Any) -> None:
+        database.in_turn = database.insist
         super().__init__(database, *others)
 
 

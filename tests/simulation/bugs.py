@@ -39,6 +39,7 @@ BUGS: Final = (
     _statement(
         "a conflicting request replaces the first one", admissions.admit_and_lease, servers.admit_over_the_first
     ),
+    Bug("a chunk that is tried again lets the next go first", Parts(intake=dispatchers.JumpsTheQueue)),
     # Dispatch
     _statement("a lease is taken whatever the job's state", jobs.lease, servers.lease_any_state),
     Bug("credit is not reduced by what was sent", Parts(dispatch=dispatchers.GivesCreditTwice)),

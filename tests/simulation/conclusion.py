@@ -85,6 +85,7 @@ class Conclusion:
         letters = self._dead_letters()
         for sent in self._sent:
             self._check(sent, letters)
+        self._check_first()
         for key, row in self._tables.jobs.items():
             name = "/".join(key)
             if row.state not in FINAL:
@@ -126,6 +127,17 @@ class Conclusion:
             self._journal.violate("conflict", f"{sent.name} is a dead letter, and it is the job's own request")
         if letter and letter.value != submission.value:
             self._journal.violate("nothing lost", f"the dead letter of {sent.name} has other bytes")
+
+    def _check_first(self) -> None:
+        """Of the requests of one id in one partition, the first has it."""
+        first: dict[tuple[Key, str, int], _Sent] = {}
+        for sent in sorted(self._sent, key=lambda sent: sent.source.offset):
+            if sent.submission.key:
+                first.setdefault((sent.submission.key, sent.source.topic, sent.source.partition), sent)
+        for key, row in self._tables.jobs.items():
+            own = [sent for (of, _, _), sent in first.items() if of == key]
+            if len(own) == 1 and row.request_sha256 != _digest(own[0].submission):
+                self._journal.violate("conflict", f"{'/'.join(key)} is not the job of {own[0].name}, which came first")
 
     def _check_end(self, row: JobRow) -> None:
         sent = [item for item in self._sent if item.submission.key == row.key]

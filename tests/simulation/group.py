@@ -1,16 +1,19 @@
 """A model of the dispatchers' consumer group: partitions move, chunks are read again, stale commits are refused.
 
-It does what ``streams.app`` and ``streams.transport`` do with Faust: an agent a topic, one chunk at a time,
-offsets committed up to the first chunk that is not handled.
+It does what ``streams.app`` and ``streams.transport`` do with Faust: an agent a topic, with one chunk or two at a
+time, offsets committed up to the first chunk that is not handled.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from schemas import topics
 from streams.chunks import Chunk
+from streams.intake import AT_ONCE
 from tests.simulation.kafka import Broker, Place
 from tests.simulation.loop import Process
 
@@ -78,6 +81,19 @@ class _Reading:
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A chunk that was handed to an agent, and the offset after its last record."""
+
+    task: "asyncio.Task[None]"
+    end: int
+
+
+def _at_once(topic: str) -> int:
+    """How many chunks of a topic its agent takes at once, as in ``streams.__main__``."""
+    return AT_ONCE if topic in {requests.name for requests in topics.REQUESTS.values()} else 1
+
+
 class Membership:
     """One process in the group: an agent for each topic, and what it tells of its partitions."""
 
@@ -94,7 +110,7 @@ class Membership:
         self._broker = broker
         self._process = process
         self._agents = agents
-        self._turns = {topic: asyncio.Lock() for topic in agents}
+        self._turns = {topic: asyncio.Semaphore(_at_once(topic)) for topic in agents}
         self._assigned = assigned
         self._revoked = revoked
         self._reading = _Reading(-1)
@@ -144,13 +160,25 @@ class Membership:
     async def _read(self, reading: _Reading, place: Place) -> None:
         offset = self._coordinator.offsets.get(place, 0)
         topic = place[0]
+        runs: deque[_Run] = deque()
         while True:
             await self._broker.appended(place, offset)
             records = self._broker.records(place, offset, CHUNK_RECORDS)
-            # An agent finishes its chunk also when the partition has moved away meanwhile.
-            await asyncio.shield(asyncio.create_task(self._handle(topic, Chunk(records))))
             offset = records[-1].offset + 1
-            reading.handled[place] = offset
+            # A task of its own: an agent finishes its chunk also when the partition has moved away meanwhile.
+            task = asyncio.create_task(self._handle(topic, Chunk(records)))
+            runs.append(_Run(task, offset))
+            task.add_done_callback(partial(self._settle, reading, place, runs))
+            if len(runs) >= _at_once(topic):
+                first = runs[0].task
+                await asyncio.wait([first])
+                # An error of the agent ends the process.
+                first.result()
+
+    def _settle(self, reading: _Reading, place: Place, runs: "deque[_Run]", _task: object) -> None:
+        """Note how far the partition was handled: to the end of the last chunk before one that was not."""
+        while runs and runs[0].task.done() and not runs[0].task.cancelled() and not runs[0].task.exception():
+            reading.handled[place] = runs.popleft().end
 
     async def _handle(self, topic: str, chunk: Chunk) -> None:
         try:

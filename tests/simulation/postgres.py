@@ -158,6 +158,11 @@ class SimDatabase(DatabaseThread):
         self._server = server
         self._statements = statements
         self._line = _Line()
+        self._turn = asyncio.Lock()
+
+    async def in_turn(self, work: Callable[..., Any], *arguments: Any) -> Any:  # type: ignore[override]
+        async with self._turn:
+            return await self.insist(work, *arguments)
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:  # type: ignore[override]
         statement = self._statements.get(work)
