@@ -60,6 +60,9 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         self._places = Places(publisher)
+        # Found once, not for each job.
+        self._leases = {kind: instruments.leases.labels(kind) for kind in Kind}
+        self._queued_s = {kind: instruments.queued_s.labels(kind) for kind in Kind}
         # Filled by the publisher's thread, emptied by the loop.
         self._deliveries: deque[tuple[Assignment, Delivery]] = deque()
         #: Set once this process dispatches and has read the queue, or another process dispatches.
@@ -198,8 +201,8 @@ class Dispatch:
         except ServerUnreachable as error:
             log.warning("Job %s/%s has to wait until its lease runs out. %s", job.tenant, job.id, error)
             self._scheduler.release(assignment)
-        self._instruments.leases.labels(job.kind).inc()
-        self._instruments.queued_s.labels(job.kind).observe((item.scheduled_at - job.queued_at).total_seconds())
+        self._leases[job.kind].inc()
+        self._queued_s[job.kind].observe((item.scheduled_at - job.queued_at).total_seconds())
 
     def _take_deliveries(self) -> None:
         while self._deliveries:

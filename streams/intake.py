@@ -67,7 +67,8 @@ class Intake:
         await self._quotas.room()
         judged = self._within_quotas([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
         admissions = [verdict.admission for verdict in judged if verdict.admission]
-        coming = [_queued(row, row.request) for row in admissions if row.request and not row.rejection]
+        jobs = [_queued(row, row.request) if row.request and not row.rejection else None for row in admissions]
+        coming = [job for job in jobs if job]
         given = self._dispatch.place(kind, coming)
         workers = {(assignment.job.tenant, assignment.job.id): assignment.worker_id for assignment in given}
         tenants = Counter(job.tenant for job in coming)
@@ -77,9 +78,7 @@ class Intake:
         self._coming -= tenants
         self._count(kind, admissions, fates)
 
-        verdicts = _confirmed(judged, fates)
-        news = [verdict.admission for verdict in verdicts if verdict.admission]
-        queued = [_queued(row, row.request) for row in news if row.request and not row.rejection]
+        queued = [job for job, fate in zip(jobs, fates, strict=True) if job and fate is Admitted.NEW]
         for job in queued:
             publish_status(self._publisher, _status(job), job.traceparent)
         self._dispatch.hand_out(given, leased)
@@ -87,7 +86,7 @@ class Intake:
         waiting = [job for job in queued if (job.tenant, job.id) not in gone]
         self._quotas.admitted(job.tenant for job in waiting)
         self._dispatch.add(waiting)
-        letters = [(verdict.record, verdict.refusal) for verdict in verdicts if verdict.refusal]
+        letters = [(verdict.record, verdict.refusal) for verdict in _confirmed(judged, fates) if verdict.refusal]
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()

@@ -7,7 +7,7 @@ from typing import Final
 from runtime.kafka import Publisher
 from schemas.events import State, StatusEvent
 from streams.announcements import publish_status
-from streams.scheduler import Outlook
+from streams.outlooks import Outlook
 
 #: How often, and how many of each kind: with three kinds fewer than 50 events a second. Those further back are
 #: told when they come nearer.

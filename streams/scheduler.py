@@ -5,6 +5,7 @@ Times are arguments, in seconds of one clock. Postgres has the queue; this holds
 - a lane for each kind (``lanes``), which holds up no other when it or its workers are full;
 - in a lane three levels, for high, normal and batch, where jobs move up as they wait (``waiting``);
 - in a level turns of tenants, and in a tenant turns of models, by cost (``levels``, ``fairness``);
+- jobs that come while there is room need not wait at all (``newcomers``);
 - for the job whose turn it is a worker by the models that the workers hold (``placement``). Where none is
   right yet, the job's model is put aside for a while (``parking``) and others go before it;
 - for a last attempt a worker of its own (``lone``).
@@ -12,9 +13,10 @@ Times are arguments, in seconds of one clock. Postgres has the queue; this holds
 A decision takes O(log jobs + workers); there are 64 workers at most.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from runtime.database.jobs import QueuedJob
@@ -25,24 +27,17 @@ from streams.credits import Assignment, Worker
 from streams.estimates import LoadTimes, RunTimes
 from streams.lanes import Lane
 from streams.lone import Lone, idle_worker
+from streams.newcomers import newcomers
+from streams.outlooks import Outlook, outlook
 from streams.placement import Demand, Hold, Offers, Placement
 from streams.waiting import Waiting
 
-__all__ = ["Assignment", "Outlook", "Scheduler"]
+__all__ = ["Assignment", "Scheduler"]
 
 #: Jobs that are held in memory, at about 1 KB each; the others stay in the database alone.
 QUEUE_JOBS: Final = 100_000
 #: A model that was not loaded in so many times its usual time is not coming.
 LATE_LOADS: Final = 4.0
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """When a job's turn comes, about: how many jobs go before it, and in how many seconds it starts."""
-
-    job: QueuedJob
-    position: int
-    starts_in_s: float
 
 
 class Scheduler:
@@ -185,26 +180,21 @@ class Scheduler:
     def place(self, kind: Kind, jobs: Iterable[QueuedJob], at_s: float) -> list[Assignment]:
         """Workers for jobs that have just come and are not stored yet, so that their leases are stored with them.
 
-        They go before those that wait where there are slots for all of these, too, or where their tenant has none among
-        them and no higher priority waits. Those that are given no worker are not kept: they are added once they are
-        stored.
+        Who may is in ``newcomers``. Those that are given no worker are not kept: they are added once they are stored.
         """
         lane = self._lanes[kind]
         if not lane.complete or self.free(kind) <= 0:
             # What the database has besides would go before them, or all have to wait.
             return []
-        room = self.free(kind) - len(lane)
-        # Where models wait to be loaded, no other is loaded before them.
         held = {model for worker in self._workers.values() for model in worker.held()} if len(lane.parking) else None
-        coming = Lane()
-        for job in jobs:
-            is_turn = job.tenant not in lane.by_tenant and job.priority <= lane.highest
-            is_known = (job.tenant, job.id) in coming.jobs or (job.tenant, job.id) in lane.jobs
-            waits = held is not None and (job.model not in held or job.model in lane.parking)
-            if (is_turn or room > 0) and not is_known and not waits:
-                coming.push(job, at_s)
-                room -= not is_turn
-        return list(self._of_lane(coming, Offers(kind, self._workers.values(), newcomers=True), at_s))
+        going = newcomers(jobs, lane, self.free(kind) - len(lane), held)
+        offers = Offers(kind, self._workers.values(), newcomers=True)
+        if len(going) <= self.free(kind):
+            return list(self._all_of(going, offers, at_s))
+        turns = Lane()
+        for job in going:
+            turns.push(job, at_s)
+        return list(self._of_lane(turns, offers, at_s))
 
     def sent(self, assignment: Assignment, offset: int) -> None:
         """Note where the assignment's event lies; the worker's position then tells when it was taken."""
@@ -237,9 +227,7 @@ class Scheduler:
 
     def _outlook(self, kind: Kind, item: Waiting, position: int) -> Outlook:
         slots = sum(worker.slots(kind) for worker in self._workers.values() if worker.open)
-        # Those in the slots have to end before: on average one slot is free after each part of a run.
-        ahead = position + (0 if self.free(kind) > position else 1)
-        return Outlook(item.job, position, ahead * self._runs.run_s(kind) / max(1, slots))
+        return outlook(item.job, position, free=self.free(kind), slots=slots, run_s=self._runs.run_s(kind))
 
     def _of_lane(self, lane: Lane, offers: Offers, at_s: float) -> Iterator[Assignment]:
         while offers.able and (flow := lane.next_flow()):
@@ -251,6 +239,20 @@ class Scheduler:
                 parking.park(flow)
             else:
                 assignment = self._assign(choice, lane.take(flow), at_s)
+                offers.took(choice)
+                yield assignment
+
+    def _all_of(self, jobs: Collection[QueuedJob], offers: Offers, at_s: float) -> Iterator[Assignment]:
+        """Assign jobs that all have a slot, so that they need no turns."""
+        models, held = Counter(job.model for job in jobs), set[str]()
+        for job in sorted(jobs, key=attrgetter("priority")):
+            if job.model in held:
+                continue
+            choice = self._placement.choose(offers, Demand(job.model, models[job.model], 0.0, 0))
+            if isinstance(choice, Hold):
+                held.add(job.model)
+            else:
+                assignment = self._assign(choice, job, at_s)
                 offers.took(choice)
                 yield assignment
 
