@@ -25,6 +25,7 @@ from deploy.local.process import last_lines
 from tests.acceptance.faults import clocks
 from tests.acceptance.faults.line import RunLine
 from tests.acceptance.faults.run import Run
+from tests.acceptance.faults.scale import scaled
 from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, draw
 from tests.acceptance.faults.stack import TELL_S, TOLD_LINES, FaultStack
 from tests.acceptance.faults.zoo import TRIALS, Trial
@@ -59,7 +60,8 @@ class Seeds(click.ParamType):
 @click.option("--seeds", type=Seeds(), default="0..9", show_default=True, help="Which schedules to run: 7 or 0..99.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the stack's logs and data in this directory.")
 @click.option("--zoo", is_flag=True, help="Instead, plant one bug after the other, and see whether it is caught.")
-def main(seeds: range, keep: Path | None, zoo: bool) -> None:
+@click.option("--scale", is_flag=True, help="Instead, have dispatchers and workers join and leave under load.")
+def main(seeds: range, keep: Path | None, zoo: bool, scale: bool) -> None:
     """Run schedules of faults against a real stack with three brokers.
 
     Exits with 0 if every run held its promises; with --zoo, if every planted bug broke the promise that it should.
@@ -75,7 +77,8 @@ def main(seeds: range, keep: Path | None, zoo: bool) -> None:
     with _directory(keep) as directory:
         # Postgres has a user of its own, who must get there.
         directory.chmod(0o755)
-        fine = asyncio.run(run(() if zoo else seeds, TRIALS if zoo else (), directory, isolated=isolated))
+        stack = FaultStack(directory, isolated=isolated)
+        fine = asyncio.run(_undisturbed(stack) if scale else run(stack, () if zoo else seeds, TRIALS if zoo else ()))
     sys.exit(0 if fine else 1)
 
 
@@ -102,33 +105,46 @@ def _isolate() -> None:
     os.execvp(NAMESPACES[0], (*NAMESPACES, *module, *sys.argv[1:]))  # noqa: S606
 
 
-async def run(seeds: Sequence[int], trials: Sequence[Trial], directory: Path, *, isolated: bool) -> bool:
+async def run(stack: FaultStack, seeds: Sequence[int], trials: Sequence[Trial]) -> bool:
     """Run the schedules and the trials one after the other on one stack; whether each came out as it should."""
-    task = asyncio.current_task()
-    assert task is not None
-    # Cancelled, it stops the stack in order.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stack = FaultStack(directory, isolated=isolated)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks, stack)
-    # It calls that handler, and answers for a loop that is blocked.
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    _heed_signals(stack)
     begun_s = time.monotonic()
     fine = True
     async with stack.running():
         log.info("the stack runs after %.1f s", time.monotonic() - begun_s)
         for seed in seeds:
             await stack.healthy_soon()
-            line = await Run(draw(seed, isolated=isolated), stack).result()
-            _print(line)
-            if line.verdict != "held":
-                fine = False
-                _tell_logs(stack)
+            line = await Run(draw(seed, isolated=stack.isolated), stack).result()
+            fine = _held(line, stack) and fine
         for trial in trials:
             await stack.plant(trial.bug.value)
             line = await Run(trial.schedule, stack).result()
             _print(msgspec.structs.replace(line, bug=trial.bug.value))
             fine = fine and line.broken[trial.breaks.value] > 0
     return fine
+
+
+async def _undisturbed(stack: FaultStack) -> bool:
+    _heed_signals(stack)
+    async with stack.running(DISPATCHERS[:1], WORKERS[:1]):
+        return _held(await scaled(stack), stack)
+
+
+def _heed_signals(stack: FaultStack) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # Cancelled, it stops the stack in order.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks, stack)
+    # It calls that handler, and answers for a loop that is blocked.
+    faulthandler.register(signal.SIGUSR1, chain=True)
+
+
+def _held(line: RunLine, stack: FaultStack) -> bool:
+    _print(line)
+    if line.verdict != "held":
+        _tell_logs(stack)
+    return line.verdict == "held"
 
 
 def _tell_tasks(stack: FaultStack) -> None:
@@ -143,12 +159,15 @@ def _tell_tasks(stack: FaultStack) -> None:
 
 def _tell_ends(stack: FaultStack) -> None:
     for name in (*DISPATCHERS, *WORKERS):
-        log.info(last_lines(stack.log(name), TOLD_LINES))
+        if stack.log(name).exists():
+            log.info(last_lines(stack.log(name), TOLD_LINES))
 
 
 def _tell_logs(stack: FaultStack) -> None:
     """What our processes complained of last: the stack is gone when somebody asks."""
     for name in (*DISPATCHERS, *WORKERS):
+        if not stack.log(name).exists():
+            continue
         lines = stack.log(name).read_text(errors="replace").splitlines()
         complaints = [line[:LINE_CHARACTERS] for line in lines if COMPLAINT.search(line)]
         log.info("%s said last:\n%s", name, "\n".join(complaints[-COMPLAINTS:]))

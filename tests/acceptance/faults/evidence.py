@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.load import Operation, Outcome
@@ -58,9 +59,13 @@ class Letter:
     error_code: str
 
 
+#: The "fault" of a worker that was told to leave. It costs its jobs no attempt.
+LEAVE: Final = "leave"
+
+
 @dataclass(frozen=True)
 class Window:
-    """A time in which a fault may have cost jobs in flight their attempt, on some workers."""
+    """A time in which a fault may have cost jobs in flight their attempt, or a leave their place, on some workers."""
 
     begin_s: float
     end_s: float

@@ -30,6 +30,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     reexecuted: int
     in_flight: int
     poisoned: int
+    #: Attempts of all jobs beyond their first.
+    attempts_lost: int
     #: Jobs of which the status topic's last word is not their end.
     disorders: int
     #: Ends of processes that no fault had asked for.

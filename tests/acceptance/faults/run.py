@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psycopg2
@@ -12,7 +13,7 @@ import psycopg2
 from schemas import topics
 from schemas.events import FINAL_STATES
 from tests.acceptance.faults import interruptions, ledger, verdict
-from tests.acceptance.faults.evidence import Evidence, JobRow, Key, Window
+from tests.acceptance.faults.evidence import LEAVE, Evidence, JobRow, Key, Window
 from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
 from tests.acceptance.faults.line import RunLine, StrikeLine
@@ -85,6 +86,15 @@ class Run:
             if len(member.surprises) > before[name]
         }
         return self._line(evidence, restarts, drained_s, time.monotonic() - begun_s)
+
+    @contextmanager
+    def leaving(self, worker: str) -> Iterator[None]:
+        """A worker is told to leave in the block: it gives its jobs back, which go on elsewhere in the same attempt."""
+        begun_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._windows.append(Window(begun_s, time.monotonic(), frozenset({worker}), LEAVE))
 
     async def _strike_all(self) -> None:
         beside = [asyncio.create_task(self._load.run(self._schedule.end_s)), asyncio.create_task(self._watch())]
@@ -218,6 +228,7 @@ class Run:
             in_flight=in_flight,
             disorders=sum(1 for _ in verdict.disorders(evidence)),
             poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
+            attempts_lost=sum(job.attempt - 1 for job in evidence.jobs.values()),
             restarts=restarts,
             pauses=sum(window.fault == PAUSE for window in evidence.windows),
             unreached=tuple(self._stack.unreached),

@@ -67,7 +67,9 @@ class FaultStack:
         self.crashes = directory / "crashes"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(
+        self, dispatchers: Sequence[str] = DISPATCHERS, workers: Sequence[str] = WORKERS
+    ) -> AsyncIterator[None]:
         """All of it, for the block; nothing of it is left afterwards.
 
         Raises:
@@ -81,8 +83,8 @@ class FaultStack:
                 await proxy.open(self._proxy_ports[name])
             for step in (("producers", "topics", "create"), ("runtime.database", "upgrade")):
                 await run_step(step[0], python(*step), self._paths.log(step[0]), self.servers)
-            await self._start_all([self.dispatcher(name) for name in DISPATCHERS])
-            await self._start_all([self._worker(name) for name in WORKERS])
+            await self._start_all([self._dispatcher(name) for name in dispatchers])
+            await self._start_all([self._worker(name) for name in workers])
             yield
         finally:
             for names in (WORKERS, (*DISPATCHERS, *EXTRA_DISPATCHERS), (*BROKERS, REDIS, POSTGRES)):
@@ -145,17 +147,17 @@ class FaultStack:
 
     def ask(self, names: Sequence[str]) -> None:
         """Have those of the processes that are ours write to their logs what their threads are at."""
-        for name in {*names} & {*DISPATCHERS, *WORKERS}:
+        for name in {*names} & {*DISPATCHERS, *WORKERS} & self.members.keys():
             if pid := self.members[name].pid:
                 os.kill(pid, signal.SIGUSR1)
 
     @asynccontextmanager
-    async def joined(self, name: str) -> AsyncIterator[None]:
-        """One more dispatcher for the block; not waited for."""
-        member = self.dispatcher(name)
+    async def joined(self, name: str) -> AsyncIterator[Member]:
+        """One more dispatcher or worker for the block; not waited for."""
+        member = self._worker(name) if name in WORKERS else self._dispatcher(name)
         starting = asyncio.create_task(member.start())
         try:
-            yield
+            yield member
         finally:
             starting.cancel()
             # Not awaited itself: its cancellation could not be told from ours.
@@ -174,11 +176,6 @@ class FaultStack:
             await asyncio.to_thread(_execute, self.dsn, "TRUNCATE jobs, outbox CASCADE")
         await asyncio.sleep(RESTART_S)
         await self.healthy_soon()
-
-    def dispatcher(self, name: str) -> Member:
-        """A dispatcher's process, not yet started."""
-        (port,) = free_ports(1)
-        return self._process(name, "tests.acceptance.faults.dispatcher", {"HEADRACE_METRICS_PORT": str(port)})
 
     def crash_file(self, name: str) -> Path:
         """Holds the point at which a process is to die; it removes the file when it does."""
@@ -210,6 +207,10 @@ class FaultStack:
         service = postgres(home, self._ports[POSTGRES], durable=True)
         command = replace(service.command, argv=(*service.command.argv, *POSTGRES_OPTIONS))
         return self._server(replace(service, command=command), partial(asyncio.to_thread, _answers, self.dsn))
+
+    def _dispatcher(self, name: str) -> Member:
+        (port,) = free_ports(1)
+        return self._process(name, "tests.acceptance.faults.dispatcher", {"HEADRACE_METRICS_PORT": str(port)})
 
     def _worker(self, name: str) -> Member:
         own = {"HEADRACE_CACHE_DIR": str(self._paths.cache / name), "HEADRACE_GENERATE_SLOTS": "16"}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -65,8 +65,14 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    log = tmp_path_factory.mktemp("faults") / "faults.log"
-    command = (sys.executable, "-m", "tests.acceptance.faults", "--seeds", f"0..{BLOCK_SEEDS - 1}")
+    with running(tmp_path_factory.mktemp("faults") / "faults.log", "--seeds", f"0..{BLOCK_SEEDS - 1}") as runs:
+        yield runs
+
+
+@contextmanager
+def running(log: Path, *arguments: str) -> Iterator[Runs]:
+    """A process that runs what the arguments say."""
+    command = (sys.executable, "-m", "tests.acceptance.faults", *arguments)
     with (
         log.open("wb") as errors,
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors) as process,
@@ -83,3 +89,12 @@ def test_promises_hold_under_the_faults_of_a_seed(runs: Runs, seed: int) -> None
     run = runs.next()
     assert run.seed == seed
     assert run.verdict == "held", f"{msgspec.json.format(msgspec.json.encode(run)).decode()}\n{runs.log()}"
+
+
+def test_dispatchers_and_workers_come_and_go_under_load_and_no_job_is_aborted(tmp_path: Path) -> None:
+    with running(tmp_path / "scale.log", "--scale") as runs:
+        run = runs.next()
+        assert run.verdict == "held", f"{msgspec.json.format(msgspec.json.encode(run)).decode()}\n{runs.log()}"
+    assert run.jobs > 0
+    # A machine that paused for longer than a lease has taken it as a fault does.
+    assert not run.attempts_lost or run.pauses

@@ -9,7 +9,7 @@ from typing import Final
 
 from schemas.events import FINAL_STATES, State
 from tests.acceptance.faults.bodies import FIRST
-from tests.acceptance.faults.evidence import Evidence, Key, StatusRecord
+from tests.acceptance.faults.evidence import LEAVE, Evidence, Key, StatusRecord
 from tests.acceptance.faults.interruptions import all_windows, unexplained
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
 
@@ -161,8 +161,17 @@ def non_monotonic(evidence: Evidence) -> Iterator[Violation]:
             by_writer[record.key, record.worker].append(record)
     for (key, worker), records in by_writer.items():
         for before, after in pairwise(records):
-            if _place(after) < _place(before):
+            given_back = after.attempt == before.attempt and _leaves(evidence, worker)
+            if _place(after) < _place(before) and not given_back:
                 yield Violation(Broken.NON_MONOTONIC, _name(key), f"{worker}: {_said(before)}, then {_said(after)}")
+
+
+def _leaves(evidence: Evidence, worker_id: str) -> bool:
+    return any(
+        window.fault == LEAVE and worker_id.startswith(f"{name}-")
+        for window in evidence.windows
+        for name in window.workers
+    )
 
 
 def disorders(evidence: Evidence) -> Iterator[str]:
