@@ -40,6 +40,7 @@ from streams.reconciler import Reconciler
 from streams.relay import NAME as RELAY
 from streams.relay import Relay
 from streams.request_log import KafkaRequestLog
+from streams.underway import FINISH_S
 
 log = logging.getLogger("streams")
 
@@ -160,6 +161,8 @@ async def serve(
         await asyncio.wait_for(app.stop(), STOP_S)
     except TimeoutError:
         log.warning("The consumers did not stop within %g s; what they were at is read again.", STOP_S)
+    if not await dispatch.underway.finished():
+        log.warning("Postgres did not answer within %g s; leases that it has taken run out.", FINISH_S)
     return 0 if done == {told} else 1
 
 

@@ -6,7 +6,7 @@ While it moves, two may; a job is leased once all the same, because the database
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -29,6 +29,7 @@ from streams.instruments import Instruments
 from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
+from streams.underway import Underway
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ POLL_S: Final = 0.5
 #: Jobs that are read at such a time; while there is room for more than the database has, many at once.
 POLL_JOBS: Final = 500
 REFILL_JOBS: Final = 5_000
+#: Workers that left, of which a lease may still be on its way.
+GONE_WORKERS: Final = 1_000
 #: Jobs that are leased in one transaction.
 BATCH_JOBS: Final = 500
 
@@ -60,6 +63,11 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         self._places = Places(publisher)
+        #: Workers that have said that they leave, the last of them; and those whose leases are to be ended.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._leaving: set[str] = set()
+        #: What a stop waits for.
+        self.underway = Underway()
         # Found once, not for each job.
         self._leases = {kind: instruments.leases.labels(kind) for kind in Kind}
         self._queued_s = {kind: instruments.queued_s.labels(kind) for kind in Kind}
@@ -130,6 +138,7 @@ class Dispatch:
     async def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
+        await self._vacate()
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
         self._scheduler.release_lost(now_s - self.lease_s)
@@ -153,6 +162,14 @@ class Dispatch:
         if self._places.due(now_s):
             self._places.tell(self._scheduler.outlooks(PLACES_JOBS), now_s)
 
+    async def _vacate(self) -> None:
+        """Queue what workers that left had not taken yet, or what was leased to them meanwhile."""
+        if leaving := list(self._leaving):
+            self._leaving.clear()
+            if queued := await self._database.insist(jobs.vacate, leaving):
+                log.info("%d jobs were on their way to workers that have left: they are queued again.", len(queued))
+                self._polled_s = 0.0
+
     async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
         for kind in kinds:
             sweep = self._sweeps[kind]
@@ -171,14 +188,21 @@ class Dispatch:
         2. The states and the events are published. As above, where Kafka does not take one.
         """
         pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]
-        self.hand_out(assignments, await self._database.insist(jobs.lease, pairs, self.lease_s))
+
+        async def take() -> None:
+            self.hand_out(assignments, await self._database.insist(jobs.lease, pairs, self.lease_s))
+
+        await self.underway.finish(take())
 
     def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob]) -> None:
         """Tell the workers of the leases that were taken for assignments, and take back those that were not."""
         by_job = {(item.job.tenant, item.job.id): item for item in leased}
         for assignment in assignments:
             item = by_job.get((assignment.job.tenant, assignment.job.id))
-            if item is None:
+            if item and assignment.worker_id in self._gone:
+                self._leaving.add(assignment.worker_id)
+                self._wake.set()
+            elif item is None:
                 # It was given to a worker before, by another dispatcher or from an older list; or it is not new.
                 self._scheduler.release(assignment)
             else:
@@ -221,6 +245,11 @@ class Dispatch:
         except msgspec.DecodeError as error:
             log.warning("A heartbeat at offset %d is not readable: %s", record.offset, printable(str(error)))
             return "malformed"
+        if beat.leaving:
+            self._gone[beat.worker_id] = None
+            self._leaving.add(beat.worker_id)
+            if len(self._gone) > GONE_WORKERS:
+                self._gone.popitem(last=False)
         return "taken" if self._scheduler.heartbeat(beat, asyncio.get_running_loop().time()) else "outdated"
 
     def _show(self) -> None:

@@ -62,10 +62,17 @@ class Intake:
 
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
         """
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
+        started_s = asyncio.get_running_loop().time()
         await self._quotas.room()
         judged = self._within_quotas([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+        letters = await self._dispatch.underway.finish(self._admit(kind, judged))
+        await insist([self._letter(kind, record, refusal) for record, refusal in letters])
+        for _, refusal in letters:
+            self._instruments.dead_letters.labels(kind, refusal.code).inc()
+        self._instruments.chunk_s.labels(kind).observe(asyncio.get_running_loop().time() - started_s)
+
+    async def _admit(self, kind: Kind, judged: Sequence[Verdict]) -> list[tuple[Record, RequestRefused]]:
+        """Steps 2 and 3; the records that become dead letters, and why."""
         admissions = [verdict.admission for verdict in judged if verdict.admission]
         jobs = [_queued(row, row.request) if row.request and not row.rejection else None for row in admissions]
         coming = [job for job in jobs if job]
@@ -86,11 +93,7 @@ class Intake:
         waiting = [job for job in queued if (job.tenant, job.id) not in gone]
         self._quotas.admitted(job.tenant for job in waiting)
         self._dispatch.add(waiting)
-        letters = [(verdict.record, verdict.refusal) for verdict in _confirmed(judged, fates) if verdict.refusal]
-        await insist([self._letter(kind, record, refusal) for record, refusal in letters])
-        for _, refusal in letters:
-            self._instruments.dead_letters.labels(kind, refusal.code).inc()
-        self._instruments.chunk_s.labels(kind).observe(loop.time() - started_s)
+        return [(verdict.record, verdict.refusal) for verdict in _confirmed(judged, fates) if verdict.refusal]
 
     def _within_quotas(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         more: Counter[str] = Counter()

@@ -50,6 +50,15 @@ GIVE_BACK: Final = text("""
 """)
 
 
+#: As ``GIVE_BACK``, for workers that have gone and can't do it.
+VACATE: Final = text("""
+    UPDATE jobs
+    SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, available_at = now()
+    WHERE jobs.worker_id = ANY(CAST(:workers AS text[])) AND jobs.state IN ('scheduled', 'running')
+    RETURNING jobs.tenant, jobs.id
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
     """What the scheduler needs to know of a job; its request stays in the database.
@@ -130,6 +139,16 @@ def give_back(connection: Connection, leases: Sequence[Lease], state: State) -> 
     rows = connection.execute(GIVE_BACK, {**lease_columns(leases), "state": state.value})
     held = {(row.tenant, row.id, row.epoch) for row in rows}
     return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in held}
+
+
+def vacate(connection: Connection, worker_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """End the leases of workers that have said that they leave: tenant and id of each job, which is queued again.
+
+    Nothing of theirs runs any more, so it costs no attempt. What their client wants of the jobs is left to
+    ``control.sweep``.
+    """
+    rows = connection.execute(VACATE, {"workers": list(worker_ids)})
+    return [(row.tenant, row.id) for row in rows]
 
 
 def lease_columns(leases: Sequence[Lease]) -> dict[str, list[str] | list[int]]:

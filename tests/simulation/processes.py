@@ -21,6 +21,7 @@ from streams.quotas import Quotas
 from streams.reaper import Reaper
 from streams.reconciler import Reconciler
 from streams.relay import Relay
+from streams.underway import Underway
 from tests.simulation import statements, wishes
 from tests.simulation.group import HEARTBEATS, Coordinator, Membership
 from tests.simulation.handlers import tools
@@ -156,7 +157,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
         reconciler.run(RECONCILE_S),
         membership.run(),
     ]
-    await _until_stopped(stop, [asyncio.ensure_future(loop) for loop in loops], membership)
+    await _until_stopped(stop, [asyncio.ensure_future(loop) for loop in loops], membership, dispatch.underway)
 
 
 async def worker(site: Site, stop: asyncio.Event) -> None:
@@ -216,7 +217,9 @@ async def open_partition(site: Site, partition: int, worker_id: str, _metrics: W
     return reader(site, (topics.WORK.name, partition), worker_id)
 
 
-async def _until_stopped(stop: asyncio.Event, tasks: Sequence["asyncio.Future[None]"], membership: Membership) -> None:
+async def _until_stopped(
+    stop: asyncio.Event, tasks: Sequence["asyncio.Future[None]"], membership: Membership, underway: Underway
+) -> None:
     async def told_to() -> None:
         await stop.wait()
 
@@ -227,6 +230,7 @@ async def _until_stopped(stop: asyncio.Event, tasks: Sequence["asyncio.Future[No
         task.cancel()
     if done == {told}:
         membership.leave()
+        await underway.finished()
         return
     for task in done - {told}:
         task.result()

@@ -133,6 +133,14 @@ def give_back(tables: Tables, tx: Transaction, leases: Sequence[Lease], state: S
     return held
 
 
+def vacate(tables: Tables, tx: Transaction, worker_ids: Sequence[str]) -> list[Key]:
+    """As ``jobs.vacate``."""
+    rows = [row for row in tables.jobs.values() if row.leased and row.worker_id in worker_ids]
+    for row in rows:
+        row.state, row.worker_id, row.lease_expires_at, row.available_at = State.QUEUED.value, None, None, tx.now
+    return [row.key for row in rows]
+
+
 def settle(tables: Tables, tx: Transaction, settlements: Sequence[Settlement]) -> set[Lease]:
     """As ``outcomes.settle``, without usage and adapters."""
     held = set()
@@ -364,6 +372,7 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     queue.queued: queued,
     jobs.renew: renew,
     jobs.give_back: give_back,
+    jobs.vacate: vacate,
     outcomes.settle: settle,
     outcomes.reap: reap,
     outbox.waiting: waiting,

@@ -12,7 +12,7 @@ from schemas.topics import Kind
 from tests.simulation.clock import at
 from tests.simulation.journal import Journal
 from tests.simulation.loop import SimLoop
-from tests.simulation.statements import READERS, Statement
+from tests.simulation.statements import READERS, Statement, vacate
 from tests.simulation.tables import LEASED, JobRow, Key, ResultRow, Tables, Transaction
 
 ATTEMPTS: Final = 3
@@ -70,6 +70,9 @@ class Transitions:
         results = dict(tables.results)
         answer = statement(tables, tx, *arguments)
         permits = {(lease.tenant, lease.job_id, lease.epoch) for lease in _leases(arguments)}
+        if statement is vacate:
+            # Those of a worker that does not go on: that it doesn't is looked at elsewhere.
+            permits |= {(*key, was.epoch) for key, was in before.items() if was.worker_id in arguments[0]}
         for key, row in tables.jobs.items():
             was = before.get(key)
             if row.leased and row.control and row.control.action == "cancel":

@@ -126,8 +126,7 @@ async def run(stack: FaultStack, seeds: Sequence[int], trials: Sequence[Trial]) 
 
 async def _undisturbed(stack: FaultStack) -> bool:
     _heed_signals(stack)
-    async with stack.running(DISPATCHERS[:1], WORKERS[:1]):
-        return _held(await scaled(stack), stack)
+    return _held(await scaled(stack), stack)
 
 
 def _heed_signals(stack: FaultStack) -> None:

@@ -63,6 +63,8 @@ class FaultStack:
         self._proxy_ports = {REDIS: next(numbers), POSTGRES: next(numbers)}
         self.proxies = {name: Proxy(port) for name, port in self._ports.items()}
         self.members: dict[str, Member] = {}
+        #: Workers of another release than this one.
+        self.releases: dict[str, str] = {}
         self.executions = directory / "executions"
         self.crashes = directory / "crashes"
 
@@ -213,7 +215,11 @@ class FaultStack:
         return self._process(name, "tests.acceptance.faults.dispatcher", {"HEADRACE_METRICS_PORT": str(port)})
 
     def _worker(self, name: str) -> Member:
-        own = {"HEADRACE_CACHE_DIR": str(self._paths.cache / name), "HEADRACE_GENERATE_SLOTS": "16"}
+        own = {
+            "HEADRACE_CACHE_DIR": str(self._paths.cache / name),
+            "HEADRACE_GENERATE_SLOTS": "16",
+            "FAULTS_RELEASE": self.releases.get(name, ""),
+        }
         return self._process(name, "tests.acceptance.faults.worker", own)
 
     def _process(self, name: str, module: str, own: Mapping[str, str]) -> Member:

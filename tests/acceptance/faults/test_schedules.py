@@ -91,7 +91,7 @@ def test_promises_hold_under_the_faults_of_a_seed(runs: Runs, seed: int) -> None
     assert run.verdict == "held", f"{msgspec.json.format(msgspec.json.encode(run)).decode()}\n{runs.log()}"
 
 
-def test_dispatchers_and_workers_come_and_go_under_load_and_no_job_is_aborted(tmp_path: Path) -> None:
+def test_dispatchers_and_workers_of_two_releases_come_and_go_under_load_and_no_job_is_aborted(tmp_path: Path) -> None:
     with running(tmp_path / "scale.log", "--scale") as runs:
         run = runs.next()
         assert run.verdict == "held", f"{msgspec.json.format(msgspec.json.encode(run)).decode()}\n{runs.log()}"

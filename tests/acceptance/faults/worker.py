@@ -11,20 +11,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from runtime import interpreter
 from runtime.artifacts import open_artifacts
 from runtime.database import Database
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
 from schemas.errors import HeadraceError
+from schemas.events import Heartbeat
 from tests.acceptance.faults.crashes import Crash
 from tests.acceptance.faults.executions import Journal
 from tests.acceptance.faults.handlers import Work
 from tests.acceptance.faults.zoo import faulty, plant, planted
+from workers import serving
 from workers.context import Tools
 from workers.serving import OpenTools, serve
+from workers.worker import Worker
 
 log = logging.getLogger("worker")
+
+LAST_RELEASE: Final = "0.1"
 
 
 class NamedModels:
@@ -60,6 +67,13 @@ def tools_with(models: NamedModels) -> OpenTools:
     return open_tools
 
 
+class OfLastRelease(Worker):
+    """A worker that tells what workers of release 0.1 did."""
+
+    def _describe(self) -> Heartbeat:
+        return replace(super()._describe(), slots=None, loading=None, ahead=None)
+
+
 def main() -> int:
     """Run a worker; the exit status is 0 only after a stop that was asked for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -69,6 +83,8 @@ def main() -> int:
     crash.watch_database()
     bug = Path(os.environ["FAULTS_BUG"])
     plant(bug)
+    if os.environ["FAULTS_RELEASE"] == LAST_RELEASE:
+        vars(serving)["Worker"] = OfLastRelease
     with Journal(Path(os.environ["FAULTS_EXECUTIONS"]), settings.host) as journal:
         try:
             models = NamedModels()

@@ -144,6 +144,16 @@ def test_a_lease_is_renewed_for_its_epoch_alone(connection: Connection) -> None:
     assert jobs.renew(connection, [item.lease, stale], 30.0) == {item.lease: None}
 
 
+def test_what_a_worker_that_left_had_is_queued_again_in_the_same_attempt(connection: Connection) -> None:
+    scheduled, running = leased(connection, admission("scheduled"), admission("running"))
+    (another,) = leased(connection, admission("another"), worker="worker-2")
+    jobs.renew(connection, [running.lease], 30.0)
+    assert sorted(jobs.vacate(connection, ["worker-1", "nobody"])) == [("default", "running"), ("default", "scheduled")]
+    assert jobs.renew(connection, [scheduled.lease, running.lease, another.lease], 30.0) == {another.lease: None}
+    (again,) = jobs.lease(connection, [(queued(admission("running")), "worker-2")], 30.0)
+    assert (again.job.attempt, again.lease.epoch) == (1, 2)
+
+
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
     assert admissions.admit(connection, []) == []
     assert jobs.lease(connection, [], 30.0) == []

@@ -81,6 +81,8 @@ def plain(answer: Any) -> Any:
     match answer:
         case list() if answer and hasattr(answer[0], "lease"):
             return sorted((item.lease.tenant, item.lease.job_id, item) for item in answer)
+        case [(str(), str()), *_]:
+            return sorted(answer)
         case list() if answer and isinstance(answer[0], tuple):
             return sorted((item.lease.tenant, item.lease.job_id, repr(item), repr(end)) for item, end in answer)
         case list() if answer and hasattr(answer[0], "fate"):
@@ -145,6 +147,7 @@ class Drawn:
             lambda: (queue.queued, (Kind.GENERATE, BEGINNING, most)),
             lambda: (jobs.renew, (self._leases(tables), span_s)),
             lambda: (jobs.give_back, (self._leases(tables), rng.choice((State.QUEUED, State.PAUSED)))),
+            lambda: (jobs.vacate, ([rng.choice(WORKERS)],)),
             lambda: (outcomes.settle, ([self._settlement(lease) for lease in self._leases(tables)],)),
             lambda: (outcomes.reap, (self._decide(), 10)),
             lambda: (outbox.waiting, (self._position(tables), most, 10**9)),
@@ -160,7 +163,7 @@ class Drawn:
             lambda: (control.sweep, (NOW, 10)),
             lambda: (quotas.waiting, ()),
         ]
-        weights = (4, 5, 1, 2, 1, 2, 2, 1, 1, 1, 1, 1, 1, 3, 1, 1)
+        weights = (4, 5, 1, 2, 1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 3, 1, 1)
         return rng.choices(calls, weights)[0]()
 
     def _key(self) -> tuple[str, str]:

@@ -85,6 +85,7 @@ def run_everything(connection: Connection) -> None:
     outcomes.requeue(connection, [second.lease], [1.0])
     outcomes.settle(connection, [settlement(first, tuned())])
     jobs.give_back(connection, [second.lease], State.QUEUED)
+    jobs.vacate(connection, ["worker-1"])
     outbox.waiting(connection, outbox.Position(), 10, 1_000)
     outbox.identity(connection)
     outbox.oldest(connection)

@@ -84,7 +84,12 @@ class StubWorker:
             outcomes.settle(connection, settlements)
         self._held.clear()
 
-    def _heartbeat(self) -> None:
+    def leave(self) -> None:
+        """Say that it has gone, once it has."""
+        self._heartbeat(leaving=True)
+        self._publisher.flush(30)
+
+    def _heartbeat(self, *, leaving: bool = False) -> None:
         beat = Heartbeat(
             worker_id=self.name,
             host="test",
@@ -92,6 +97,7 @@ class StubWorker:
             position=self._position,
             free=Slots(generate=SLOTS - len(self._held)),
             models=self._models,
+            leaving=leaving,
         )
         self._publisher.publish(
             topics.WORKERS, beat, key=self.name, event_id=f"{self.name}/{self._position}", traceparent=new_traceparent()

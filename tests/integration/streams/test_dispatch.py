@@ -60,6 +60,22 @@ def test_a_job_goes_to_the_worker_that_holds_its_model(
     assert cold.events == []
 
 
+def test_jobs_on_their_way_to_a_worker_that_leaves_go_to_another_and_lose_no_attempt(
+    broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
+) -> None:
+    start_dispatcher()
+    leaving = StubWorker(broker, database, publisher, "stub-leaving")
+    with leaving.running():
+        publish(publisher, "way-", 4)
+        until(lambda: len(leaving.events), lambda found: found == 4)
+    leaving.leave()
+    staying = StubWorker(broker, database, publisher, "stub-staying")
+    staying.answers.set()
+    with staying.running():
+        until(lambda: states(database, "way-"), lambda found: found.get("succeeded") == 4)
+    assert {(event.job.attempt, event.lease.epoch) for event in staying.events} == {(1, 2)}
+
+
 def test_the_job_of_a_lost_worker_is_tried_again_and_a_third_loss_makes_it_poison(
     broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
 ) -> None:
