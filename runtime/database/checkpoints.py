@@ -14,7 +14,8 @@ SAVE_CHECKPOINT: Final = text("""
                              created_at)
     SELECT tenant, id, attempt, :position, CAST(:state AS json), :uri, :sha256, :size_bytes, now()
     FROM jobs
-    WHERE tenant = :tenant AND id = :id AND epoch = :epoch AND state IN ('scheduled', 'running')
+    WHERE tenant = :tenant AND id = :id AND epoch = :epoch
+      AND CASE WHEN jobs.state IN ('scheduled', 'running') THEN true END
     FOR NO KEY UPDATE
     ON CONFLICT (tenant, job_id) DO UPDATE
     SET attempt = excluded.attempt, position = excluded.position, state = excluded.state,

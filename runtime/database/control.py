@@ -75,7 +75,8 @@ END_WAITING: Final = text("""
         UPDATE jobs
         SET state = item.status, finished_at = item.at, error_code = item.error_code, control = NULL
         FROM item
-        WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.state IN ('queued', 'paused')
+        WHERE jobs.tenant = item.tenant AND jobs.id = item.id
+          AND CASE WHEN jobs.state IN ('queued', 'paused') THEN true END
         RETURNING item.*, jobs.attempt, jobs.traceparent
     ), result AS (
         INSERT INTO results (tenant, job_id, status, attempt, event, finished_at)
@@ -91,7 +92,8 @@ CHANGE_JOBS: Final = text("""
         available_at = CASE WHEN item.becomes = 'queued' THEN now() ELSE jobs.available_at END
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:was AS text[]), CAST(:becomes AS text[]),
                 CAST(:controls AS text[])) AS item(tenant, id, was, becomes, control)
-    WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.state = item.was
+    WHERE jobs.tenant = item.tenant AND jobs.id = item.id
+      AND CASE WHEN jobs.state = item.was THEN true END
 """)
 
 SELECT_PARTITIONS: Final = text("""

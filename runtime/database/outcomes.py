@@ -12,6 +12,7 @@ from schemas.events import Lease
 from schemas.results import FineTuneResult, ResultEvent
 from schemas.topics import Kind
 
+#: ``CASE``: see ``jobs``.
 SETTLE_JOBS: Final = text("""
     WITH item AS (
         SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
@@ -26,7 +27,7 @@ SETTLE_JOBS: Final = text("""
         SET state = item.status, finished_at = item.at, error_code = item.error_code, lease_expires_at = NULL
         FROM item
         WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
-          AND jobs.state IN ('scheduled', 'running')
+          AND CASE WHEN jobs.state IN ('scheduled', 'running') THEN true END
         RETURNING item.*, jobs.attempt, jobs.traceparent
     ), result AS (
         INSERT INTO results (tenant, job_id, status, attempt, event, finished_at)
@@ -73,7 +74,7 @@ REQUEUE_JOBS: Final = text("""
                 CAST(:delays AS double precision[])) AS item(tenant, id, epoch, delay_s)
          LEFT JOIN checkpoints ON checkpoints.tenant = item.tenant AND checkpoints.job_id = item.id
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
-      AND jobs.state IN ('scheduled', 'running') AND jobs.lease_expires_at < now()
+      AND CASE WHEN jobs.state IN ('scheduled', 'running') AND jobs.lease_expires_at < now() THEN true END
     RETURNING jobs.tenant, jobs.id, jobs.epoch
 """)
 

@@ -20,7 +20,7 @@ FIND_JOB: Final = text("""
 RECENT_JOBS: Final = text("""
     SELECT tenant, id, kind, state, model, attempt, worker_id, submitted_at, queued_at, scheduled_at, finished_at,
            error_code
-    FROM jobs WHERE tenant = :tenant
+    FROM jobs WHERE tenant = :tenant AND submitted_at IS NOT NULL
     ORDER BY submitted_at DESC
     LIMIT :most
 """)

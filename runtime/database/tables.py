@@ -70,7 +70,8 @@ jobs: Final = Table(
         postgresql_where=text("deadline IS NOT NULL AND state IN ('queued', 'paused')"),
     ),
     Index("jobs_controlled", "id", postgresql_where=text("control IS NOT NULL AND state = 'queued'")),
-    Index("jobs_recent", "tenant", text("submitted_at DESC")),
+    #: With a condition that is always true, so that no foreign key takes it for the primary key.
+    Index("jobs_recent", "tenant", text("submitted_at DESC"), postgresql_where=text("submitted_at IS NOT NULL")),
 )
 
 _job_key: Final = ("tenant", "job_id")

@@ -1,5 +1,7 @@
 """Every statement of ``runtime.database`` finds its rows by an index: a test that reads the plans."""
 
+from contextlib import closing
+
 import pytest
 from sqlalchemy import Connection, TextClause, event, text
 
@@ -127,6 +129,51 @@ def test_a_statement_reads_no_table_from_end_to_end(
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
     plan = plan_of(connection, str(statement), executed[str(statement)])
     assert "Seq Scan on" not in plan, plan
+
+
+JOBS = 500
+#: They find jobs by their ids, and look at the state of each.
+BY_ID = (
+    "checkpoints.SAVE_CHECKPOINT", "control.CHANGE_JOBS", "control.END_WAITING", "jobs.GIVE_BACK", "jobs.LEASE_JOBS",
+    "jobs.RENEW_LEASES", "outcomes.REQUEUE_JOBS", "outcomes.SETTLE_JOBS",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_jobs_are_found_by_their_ids_where_the_statistics_say_that_few_have_such_a_state(
+    name: str, executed: dict[str, dict[str, object]], connection: Connection
+) -> None:
+    """An index of the jobs in a state is small while there are none; with thousands it would be read for each id."""
+    admissions.admit(connection, [admission(f"ended-{number}") for number in range(500)])
+    connection.exec_driver_sql("UPDATE jobs SET state = 'succeeded'")
+    connection.exec_driver_sql("ANALYZE jobs")
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    statement = str(STATEMENTS[f"runtime.database.{name}"])
+    plan = plan_of(connection, statement, executed[statement])
+    assert "jobs_pkey" in plan, plan
+    assert not any(index in plan for index in ("jobs_leased", "jobs_queued", "jobs_deadlines")), plan
+
+
+def test_foreign_keys_find_their_job_by_its_key_on_a_table_that_was_empty_when_they_were_planned(
+    database: Database, database_url: str
+) -> None:
+    """Their plans are the connection's, and made at their first use."""
+    del database  # its tables are there
+    with closing(Database(database_url)) as fresh, fresh.engine.connect() as connection:
+        connection.exec_driver_sql("TRUNCATE jobs CASCADE")
+        first = leased(connection, *(admission(f"first-{number}") for number in range(10)))
+        outcomes.settle(connection, [settlement(item) for item in first])
+        items = leased(connection, *(admission(f"job-{number}") for number in range(JOBS)))
+        before = read_rows(connection)
+        outcomes.settle(connection, [settlement(item) for item in items])
+        assert read_rows(connection) - before < 20 * JOBS
+        connection.rollback()
+
+
+def read_rows(connection: Connection) -> int:
+    """How many rows of jobs this transaction has read."""
+    reads = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+    return int(connection.exec_driver_sql(reads).scalar_one())
 
 
 def test_a_statement_without_an_index_is_caught(connection: Connection) -> None:
