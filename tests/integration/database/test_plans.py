@@ -154,15 +154,18 @@ def test_jobs_are_found_by_their_ids_where_the_statistics_say_that_few_have_such
     assert not any(index in plan for index in ("jobs_leased", "jobs_queued", "jobs_deadlines")), plan
 
 
-def test_foreign_keys_find_their_job_by_its_key_on_a_table_that_was_empty_when_they_were_planned(
-    database: Database, database_url: str
+@pytest.mark.parametrize("statistics", ["", "ANALYZE jobs"])
+def test_foreign_keys_find_their_job_by_its_key_on_a_table_that_was_small_when_they_were_planned(
+    statistics: str, database: Database, database_url: str
 ) -> None:
-    """Their plans are the connection's, and made at their first use."""
+    """Their plans are the connection's, and kept from their sixth use on."""
     del database  # its tables are there
     with closing(Database(database_url)) as fresh, fresh.engine.connect() as connection:
         connection.exec_driver_sql("TRUNCATE jobs CASCADE")
-        first = leased(connection, *(admission(f"first-{number}") for number in range(10)))
-        outcomes.settle(connection, [settlement(item) for item in first])
+        for turn in ("first", "second"):
+            few = leased(connection, *(admission(f"{turn}-{number}") for number in range(10)))
+            outcomes.settle(connection, [settlement(item) for item in few])
+            connection.exec_driver_sql(statistics or "SELECT 1")
         items = leased(connection, *(admission(f"job-{number}") for number in range(JOBS)))
         before = read_rows(connection)
         outcomes.settle(connection, [settlement(item) for item in items])
