@@ -54,7 +54,7 @@ def _requests(kind: Kind) -> Topic:
 
 
 REQUESTS: Final = {kind: _requests(kind) for kind in Kind}
-CONTROL: Final = Topic("headrace.control.v1", "job id", 3, 7 * DAY_MS, limits.REQUEST_TOPIC_BYTES)
+CONTROL: Final = Topic("headrace.control.v1", "job id", 3, 7 * DAY_MS, limits.REQUEST_TOPIC_BYTES, log_append_time=True)
 #: A worker reads one partition, its own; the dispatcher writes to it by number.
 WORK: Final = Topic("headrace.work.v1", "job id", limits.WORKER_PARTITIONS, DAY_MS)
 #: A pool is one partition; the dispatcher that owns the partition schedules the pool's jobs.

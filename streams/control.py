@@ -58,8 +58,8 @@ class Control:
 
         1. Read each record. What is no wish is logged and counted: there is nothing to be replayed, its
            sender asks again.
-        2. One transaction decides on all, and writes it. A crash leaves the chunk to be read again, and
-           finds its own work done.
+        2. One transaction decides on all, and writes it with where they were read. A crash leaves the chunk to be
+           read again, and finds its own work done; so does a process that comes late, when the partition is another's.
         3. Tell the scheduler, the workers and the world. A crash loses that: jobs are not leased against
            their row, workers hear of wishes when they renew their leases, and another state follows.
         """
@@ -87,7 +87,7 @@ class Control:
             self._instruments.wishes.labels("unknown", refusal.code).inc()
             return None
         source = Source(record.topic, record.partition, record.offset)
-        return Wish(_storable(event), traceparent_of(record), source)
+        return Wish(_storable(event), traceparent_of(record), source, record.timestamp)
 
     def _tell(self, consequences: Sequence[Consequence]) -> None:
         left = [(item.tenant, item.job_id) for item in consequences if item.left_queue]

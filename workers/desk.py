@@ -66,6 +66,8 @@ class Desk:
     ) -> None:
         self._slots = slots
         self._ahead = Ahead(slots)
+        #: The most of each kind that it ever said it takes.
+        self._offered = Counter({kind: slots.free(kind) for kind in Kind})
         self._turns = {kind: Turns(slots.free(kind)) for kind in Kind}
         self._workplace = workplace
         self._leases = leases
@@ -84,17 +86,21 @@ class Desk:
     def take(self, work: WorkEvent) -> None:
         """Run a job as soon as its kind has a free slot; one that is here already is left alone.
 
-        While the desk drains, a job that comes is given back.
+        While the desk drains, a job that comes is given back; so is one more than it ever asked for. Two dispatchers
+        that both have the workers for a moment may send that: another worker may have a slot for it.
         """
         if work.lease in self._leases:
             return
-        if self._draining:
+        kind = work.job.kind
+        if self._draining or self._taken[kind] >= self._offered[kind]:
+            if not self._draining:
+                self._metrics.unwanted.labels(kind).inc()
             self._return([work])
             return
         place = self._workplace
         ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
         self._leases.add(work.lease, ctx)
-        self._count(work.job.kind, 1)
+        self._count(kind, 1)
         self._wanted[needed_model(work.job.request)] += 1
         held = Held(work, ctx)
         task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
@@ -119,6 +125,7 @@ class Desk:
         if unsettled >= UNSETTLED_JOBS:
             return Slots()
         room = self.room()
+        self._offered |= Counter({kind: room.free(kind) for kind in Kind})
 
         def of(kind: Kind) -> int:
             return max(0, room.free(kind) - self._taken[kind])

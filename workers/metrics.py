@@ -34,6 +34,11 @@ class WorkerMetrics:
         self.settle_s = metrics.histogram(
             "headrace_worker_settle_seconds", "Time to store the ends of one batch, retries included."
         )
+        self.unwanted = metrics.counter(
+            "headrace_worker_jobs_unwanted_total",
+            "Jobs that came beyond what this worker asked for, and were given back.",
+            ("kind",),
+        )
         self.malformed = metrics.counter(
             "headrace_worker_records_malformed_total", "Work records that could not be read and were skipped."
         )

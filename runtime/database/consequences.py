@@ -38,7 +38,7 @@ class Case:
     @property
     def key(self) -> tuple[str, str]:
         """The tenant and the id that the wish names."""
-        return (self.wish.event.tenant, self.wish.event.job_id)
+        return self.wish.key
 
 
 @dataclass(frozen=True)

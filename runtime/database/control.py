@@ -4,16 +4,17 @@ The rows of jobs are locked, the decisions are made (``wishes``), and each kind 
 statement. All of it is one transaction of the caller's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
-from runtime.database import remembered
+from runtime.database import carried_out, remembered
 from runtime.database.consequences import Case, Consequence, consequence, ended, expiry, resubmission, terminal
 from runtime.database.resubmission import resubmit
 from runtime.database.wishes import (
+    Decision,
     End,
     Forget,
     Move,
@@ -26,6 +27,7 @@ from runtime.database.wishes import (
     Withdraw,
     cancelled,
     decide,
+    decide_again,
     noted,
 )
 from schemas.codec import encode
@@ -104,18 +106,20 @@ SELECT_PARTITIONS: Final = text("""
 def apply(connection: Connection, wishes: Sequence[Wish], now: datetime) -> list[Consequence]:
     """Carry out clients' wishes, those about one job in their order; what came of each.
 
-    A wish that is repeated changes nothing. Jobs that wait end or pause here, with result and outbox row;
+    A wish that is repeated changes nothing, and one that was carried out before, by its source, is only told again to
+    a worker that may not have heard of it. Jobs that wait end or pause here, with result and outbox row;
     of those that have a worker the wish is noted, and the caller tells the worker.
     """
+    done, new = carried_out.divide(connection, wishes)
     consequences: list[Consequence] = []
-    for some in _rounds(wishes):
-        keys = [(wish.event.tenant, wish.event.job_id) for wish in some]
-        jobs = _locked(connection, keys)
+    for some in _rounds(new):
+        jobs = _locked(connection, some)
         # A wish about a job that is there replaces the one that came before the job.
         remembered.forget(connection, jobs, "cancel", "pause")
-        consequences += _carry_out(
-            connection, [(wish, jobs.get(key)) for wish, key in zip(some, keys, strict=True)], now
-        )
+        consequences += _carry_out(connection, [_case(wish, jobs.get(wish.key), decide) for wish in some], now)
+    if done:
+        jobs = _locked(connection, done)
+        consequences += _carry_out(connection, [_case(wish, jobs.get(wish.key), decide_again) for wish in done], now)
     return consequences
 
 
@@ -124,18 +128,20 @@ def sweep(connection: Connection, now: datetime, most: int) -> list[Consequence]
     consequences = apply(connection, [Wish(wish) for wish in remembered.met(connection, most)], now)
     noted = _standings(connection.execute(LOCK_CONTROLLED, {"most": most}))
     remembered.forget(connection, [(job.tenant, job.id) for job in noted], "cancel", "pause")
-    consequences += _carry_out(connection, [(Wish(job.control), job) for job in noted if job.control], now)
+    cases = [_case(Wish(job.control), job, decide) for job in noted if job.control]
+    consequences += _carry_out(connection, cases, now)
     overdue = [(job, expiry(job)) for job in _standings(connection.execute(LOCK_OVERDUE, {"most": most}))]
     _end(connection, overdue, now)
     remembered.forget_old(connection)
     return consequences + [ended("deadline", job, reason, now) for job, reason in overdue]
 
 
-def _carry_out(
-    connection: Connection, found: Iterable[tuple[Wish, Standing | None]], now: datetime
-) -> list[Consequence]:
-    """Decide on each wish, and write what was decided with one statement a kind of decision."""
-    cases = [Case(wish, job, decide(job, wish.event)) for wish, job in found]
+def _case(wish: Wish, job: Standing | None, decides: Callable[[Standing | None, ControlEvent], Decision]) -> Case:
+    return Case(wish, job, decides(job, wish.event))
+
+
+def _carry_out(connection: Connection, cases: Sequence[Case], now: datetime) -> list[Consequence]:
+    """Write what was decided, with one statement a kind of decision."""
     wanted = [case.wish.event for case in cases if isinstance(case.decision, Remember)]
     remembered.remember(connection, wanted)
     remembered.forget(connection, [case.key for case in cases if isinstance(case.decision, Forget)], "pause")
@@ -154,7 +160,8 @@ def _carry_out(
     ]
 
 
-def _locked(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+def _locked(connection: Connection, wishes: Iterable[Wish]) -> dict[tuple[str, str], Standing]:
+    keys = {wish.key for wish in wishes}
     columns = {"tenants": [tenant for tenant, _ in keys], "ids": [job_id for _, job_id in keys]}
     return {(job.tenant, job.id): job for job in _standings(connection.execute(LOCK_JOBS, columns))}
 
@@ -222,7 +229,7 @@ def _rounds(wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
         last: dict[tuple[str, str], ControlEvent] = {}
         later: list[Wish] = []
         for wish in left:
-            key = (wish.event.tenant, wish.event.job_id)
+            key = wish.key
             if key not in some:
                 some[key] = wish
             elif wish.event.action == "retry" or wish.event != last[key]:

@@ -181,6 +181,16 @@ reconciled: Final = Table(
     Column("offset", BigInteger, nullable=False),
 )
 
+#: Up to where the wishes of the control topic were carried out, and when the latest of them was written.
+carried_out: Final = Table(
+    "carried_out",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("written_ms", BigInteger, nullable=False),
+)
+
 #: Who reads which partition of the work topic, for as long as the lease lasts.
 workers: Final = Table(
     "workers",

@@ -18,11 +18,20 @@ WAITING: Final = frozenset({State.QUEUED, State.PAUSED})
 
 @dataclass(frozen=True)
 class Wish:
-    """A client's wish, and where it was read: of a retry, the source of the new job."""
+    """A client's wish, and where it was read: of a retry, the source of the new job.
+
+    ``written_ms`` is when Kafka took it, in milliseconds since 1970.
+    """
 
     event: ControlEvent
     traceparent: str = ""
     source: Source | None = None
+    written_ms: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The tenant and the id that it names."""
+        return (self.event.tenant, self.event.job_id)
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,13 @@ def decide(job: Standing | None, wish: ControlEvent) -> Decision:
             return _hastened(job)
         case unknown:
             assert_never(unknown)
+
+
+def decide_again(job: Standing | None, wish: ControlEvent) -> Decision:
+    """What is to be done about a wish that was carried out before, where a crash may have come before all were told."""
+    if job and job.state in LEASED and job.control == wish:
+        return TellAgain()
+    return Nothing("it was carried out before")
 
 
 def _before_admission(wish: ControlEvent) -> Decision:

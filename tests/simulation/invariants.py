@@ -64,7 +64,7 @@ class Monitor:
         self._owned_s: dict[Process, float] = {}
         #: When the slots of a kind were all taken last.
         self._full_s: dict[Kind, float] = defaultdict(float)
-        self._most: defaultdict[Process, dict[Kind, int]] = defaultdict(lambda: dict.fromkeys(Kind, 0))
+        self._dispatches_s = 0.0
         self.on_kill: Callable[[Process], None] = lambda _process: None
         self.closed = False
         postgres.execute = self._execute
@@ -107,20 +107,16 @@ class Monitor:
         self._workers[process] = worker
         self._conclusion.employ(worker.id, process)
 
-    def taken(self, process: Process) -> None:
-        """A worker has taken records from its partition."""
-        desk = self._workers[process]._desk
-        for kind, most in self._rooms(process).items():
-            outstanding = desk._taken[kind]
-            if outstanding > most and not self._journal.explained(self._loop.time() - ECHO_S, self._journal.met()):
-                self._journal.violate("credits", f"{process.name} has {outstanding} {kind} jobs and room for {most}")
+    def dispatches(self) -> None:
+        """A dispatcher was given the workers; the one that had them may still send them jobs."""
+        self._dispatches_s = self._loop.time()
 
-    def _rooms(self, process: Process) -> dict[Kind, int]:
-        """The most jobs of each kind that the worker has ever had room for."""
-        room, rooms = self._workers[process]._desk.room(), self._most[process]
-        for kind in Kind:
-            rooms[kind] = max(rooms[kind], room.free(kind))
-        return rooms
+    def unwanted(self, process: Process, kind: str) -> None:
+        """A worker was sent more than it ever asked for, and gives it back."""
+        since_s = self._loop.time() - ECHO_S
+        moved = self._dispatches_s >= since_s
+        if not self.closed and not moved and not self._journal.explained(since_s, self._journal.met()):
+            self._journal.violate("credits", f"{process.name} was sent more {kind} jobs than it ever had room for")
 
     def begin(self, process: Process, ctx: JobContext) -> Run:
         """A handler was called."""
@@ -159,8 +155,6 @@ class Monitor:
         """A handler has ended."""
         assert isinstance(run, Run)
         self._runs[run.key].remove(run)
-        # Before the worker learns how long it took, and makes room or less room by that.
-        self._rooms(run.process)
 
     def kill(self, process: Process, reason: str) -> None:
         """A handler takes its process along."""

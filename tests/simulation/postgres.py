@@ -16,6 +16,9 @@ from tests.simulation.tables import Tables, Transaction
 
 #: A client that was frozen holds its transaction open; the server looks again after so long.
 HELD_S: Final = 0.5
+#: Now and then a part of an exchange takes so many times as long; the longest there is, in times of the latency.
+STRETCH: Final = 20.0
+LONGEST_PART: Final = STRETCH * 1.5
 
 
 @dataclass
@@ -128,8 +131,7 @@ class Postgres:
         self.loop.call_in(request.process, delay_s, _finish, self, request, answer, reason)
 
     def _delay(self) -> float:
-        # Now and then a part takes long.
-        stretch = 20.0 if self._rng.random() < 0.06 else 1.0
+        stretch = STRETCH if self._rng.random() < 0.06 else 1.0
         return self.weather.latency_s * stretch * (0.5 + self._rng.random())
 
 

@@ -59,6 +59,31 @@ class NoMetrics(Metrics):
         return _Silent()
 
 
+class WorkerCounts(NoMetrics):
+    """As ``NoMetrics``, but ``unwanted`` is called for each job that came beyond what a worker asked for."""
+
+    def __init__(self, unwanted: Callable[[Process, str], None]) -> None:
+        super().__init__("simulation")
+        self._unwanted = unwanted
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any:
+        if name == "headrace_worker_jobs_unwanted_total":
+            return _Told(self._unwanted)
+        return super().counter(name, text, labels)
+
+
+class _Told:
+    def __init__(self, unwanted: Callable[[Process, str], None], kind: str = "") -> None:
+        self._unwanted = unwanted
+        self._kind = kind
+
+    def labels(self, kind: str) -> "_Told":
+        return _Told(self._unwanted, kind)
+
+    def inc(self) -> None:
+        self._unwanted(PROCESS.get(), self._kind)
+
+
 class _Silent:
     def labels(self, *_values: str) -> "_Silent":
         return self
@@ -99,9 +124,9 @@ class Site:
     instruments: Instruments
     handlers: Handlers
     parts: Parts
-    #: Told of each worker, and of what it has taken from its partition.
+    #: Told of each worker, and when a dispatcher is given the workers.
     employed: Callable[[Process, Worker], None]
-    taken: Callable[[Process], None]
+    dispatches: Callable[[], None]
 
     def database(self) -> SimDatabase:
         """A connection of the process that asks."""
@@ -124,6 +149,8 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     def assigned(places: set[Place]) -> None:
         relay.assign(owner=HEARTBEATS in places)
         reconciler.assign(owner=HEARTBEATS in places and site.parts.reconciles)
+        if HEARTBEATS in places:
+            site.dispatches()
         dispatch.assign(site.broker.end(HEARTBEATS) if HEARTBEATS in places else None)
 
     def revoked() -> None:
@@ -192,7 +219,6 @@ class PartitionReader:
             records = self._broker.records(self._place, self.position, BATCH_RECORDS)
             self.position = records[-1].offset + 1
             take(Taken(tuple(self.decode(records)), self.position))
-            self._site.taken(PROCESS.get())
 
     def decode(self, records: Sequence[SimRecord]) -> list[WorkEvent | StopEvent]:
         """The jobs and the stops among the records that are this worker's."""

@@ -103,6 +103,7 @@ class Tables:
     workers: dict[int, WorkerRow] = field(default_factory=dict)
     reconciled: dict[tuple[str, int], int] = field(default_factory=dict)
     wishes: dict[Key, ControlEvent] = field(default_factory=dict)
+    carried_out: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The statements of ``runtime.database.control`` on the model's rows: what is decided is decided by the product."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from runtime.database import control
 from runtime.database.consequences import Case, Consequence, consequence, ended, expiry, terminal
 from runtime.database.wishes import (
+    Decision,
     End,
     Forget,
     Move,
@@ -18,6 +19,7 @@ from runtime.database.wishes import (
     Withdraw,
     cancelled,
     decide,
+    decide_again,
 )
 from schemas.errors import JobStopped
 from schemas.events import ControlEvent, State
@@ -29,13 +31,19 @@ WAITING: Final = (State.QUEUED.value, State.PAUSED.value)
 
 def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], now: datetime) -> list[Consequence]:
     """As ``control.apply``, one wish after the other, without retries of jobs that have ended."""
+    known = dict(tables.carried_out)
+    done = [wish for wish in wishes if _is_done(known, wish)]
+    new = [wish for wish in wishes if not _is_done(known, wish)]
     found = []
-    for wish in wishes:
-        key = (wish.event.tenant, wish.event.job_id)
-        if key in tables.jobs:
-            _forget(tables, key, "cancel", "pause")
+    for wish in new:
+        if wish.key in tables.jobs:
+            _forget(tables, wish.key, "cancel", "pause")
         found.append(_carry_out(tables, tx, wish, now))
-    return found
+        if wish.source:
+            place = (wish.source.topic, wish.source.partition)
+            _, written_ms = tables.carried_out.get(place, (-1, -1))
+            tables.carried_out[place] = (wish.source.offset, max(written_ms, wish.written_ms))
+    return found + [_carry_out(tables, tx, wish, now, decide_again) for wish in done]
 
 
 def sweep(tables: Tables, tx: Transaction, now: datetime, most: int) -> list[Consequence]:
@@ -59,11 +67,24 @@ def sweep(tables: Tables, tx: Transaction, now: datetime, most: int) -> list[Con
 STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {control.apply: apply, control.sweep: sweep}
 
 
-def _carry_out(tables: Tables, tx: Transaction, wish: Wish, now: datetime) -> Consequence:
-    key = (wish.event.tenant, wish.event.job_id)
+def _is_done(known: Mapping[tuple[str, int], tuple[int, int]], wish: Wish) -> bool:
+    if wish.source is None:
+        return False
+    offset, written_ms = known.get((wish.source.topic, wish.source.partition), (-1, -1))
+    return wish.source.offset <= offset and wish.written_ms <= written_ms
+
+
+def _carry_out(
+    tables: Tables,
+    tx: Transaction,
+    wish: Wish,
+    now: datetime,
+    decides: Callable[[Standing | None, ControlEvent], Decision] = decide,
+) -> Consequence:
+    key = wish.key
     row = tables.jobs.get(key)
     job = None if row is None else _standing(row, tx)
-    case = Case(wish, job, decide(job, wish.event))
+    case = Case(wish, job, decides(job, wish.event))
     match case.decision:
         case Remember():
             _remember(tables, key, wish.event)

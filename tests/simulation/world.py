@@ -19,8 +19,8 @@ from tests.simulation.handlers import handlers
 from tests.simulation.invariants import Monitor
 from tests.simulation.kafka import Broker
 from tests.simulation.loop import Process, SimLoop
-from tests.simulation.postgres import Postgres, Weather
-from tests.simulation.processes import NoMetrics, Parts, Site
+from tests.simulation.postgres import LONGEST_PART, Postgres, Weather
+from tests.simulation.processes import NoMetrics, Parts, Site, WorkerCounts
 from tests.simulation.workload import SentWish, Submission
 
 #: How long after the last fault everything has to have ended.
@@ -120,19 +120,18 @@ class World:
         self.broker = Broker(self.loop, servers, self.process)
         self.scenario: Scenario = faults.draw(self.rng)
         self.load = workload.draw(self.rng)
-        metrics, instruments = _metrics()
         coordinator = Coordinator(self.broker, (HEARTBEATS, *PLACES))
         self.monitor = Monitor(self.loop, self.postgres, self.broker, self.load, trace=trace)
         self.site = Site(
             self.postgres,
             self.broker,
             coordinator,
-            metrics,
-            instruments,
+            WorkerCounts(self.monitor.unwanted),
+            _instruments(),
             handlers(self.load.plans, self.monitor),
             parts,
             self.monitor.employ,
-            self.monitor.taken,
+            self.monitor.dispatches,
         )
         self.broker.duplicates = self.scenario.duplicates
         self.workers = [Post(self, f"worker{number}", processes.worker) for number in range(3)]
@@ -246,9 +245,11 @@ class World:
     def _clear(self, fault: Fault, weather: Weather) -> None:
         self.monitor.note(f"over: {fault.sort.value}")
         fresh = Weather()
+        # What is on its way while a server is slow may arrive long after.
+        lasts_s = LONGEST_PART * weather.latency_s if weather.latency_s > fresh.latency_s else 0.0
         weather.away, weather.refused, weather.lost = fresh.away, fresh.refused, fresh.lost
         weather.latency_s = fresh.latency_s
-        self.monitor.disturb_all(0.0)
+        self.monitor.disturb_all(lasts_s)
 
     def _calm(self) -> None:
         self.monitor.calm()
@@ -261,9 +262,8 @@ class World:
 
 
 @cache
-def _metrics() -> tuple[NoMetrics, Instruments]:
-    metrics = NoMetrics("simulation")
-    return metrics, Instruments(metrics)
+def _instruments() -> Instruments:
+    return Instruments(NoMetrics("simulation"))
 
 
 def simulate(seed: int, parts: Parts | None = None, *, trace: bool = False) -> Report:

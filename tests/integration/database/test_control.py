@@ -1,8 +1,12 @@
 """What wishes and deadlines do to rows, on a real Postgres."""
 
+import itertools
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -33,6 +37,7 @@ from tests.integration.database.rows import (
 )
 
 Action = Literal["cancel", "retry", "pause", "resume"]
+OFFSETS = itertools.count()
 
 
 def wish(
@@ -43,12 +48,14 @@ def wish(
     reason: str | None = None,
     keep_partial: bool = False,
     new_id: str | None = None,
-    offset: int = 7,
+    offset: int | None = None,
+    written_ms: int = 1_000,
 ) -> Wish:
+    """One that is read for the first time, unless it is given an offset."""
     event = ControlEvent(
         action=action, job_id=job_id, tenant=tenant, reason=reason, keep_partial=keep_partial, new_id=new_id
     )
-    return Wish(event, TRACE, Source(CONTROL.name, 0, offset))
+    return Wish(event, TRACE, Source(CONTROL.name, 0, next(OFFSETS) if offset is None else offset), written_ms)
 
 
 def apply(connection: Connection, *wishes: Wish) -> list[Consequence]:
@@ -241,7 +248,79 @@ def test_a_retried_job_runs_as_a_job_of_its_own(connection: Connection) -> None:
     assert state(connection) is State.FAILED
     assert connection.execute(text("SELECT cost FROM jobs WHERE id LIKE 'a%'")).scalars().all() == [7, 7]
     (again,) = apply(connection, wish("retry", offset=41))
-    assert (again.fate, again.status) == ("repeated", None)
+    assert (again.fate, again.reason, again.status) == ("unfit", "it was carried out before", None)
+    assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 2
+
+
+def test_a_wish_that_comes_late_does_not_undo_the_newer_one_that_took_it_back(connection: Connection) -> None:
+    admissions.admit(connection, [admission("a")])
+    pause, resume = wish("pause"), wish("resume")
+    # The process that had the partition before has read the pause too, and Postgres was away.
+    apply(connection, pause, resume)
+    (late,) = apply(connection, pause)
+    assert (late.fate, late.reason) == ("unfit", "it was carried out before")
+    assert state(connection) is State.QUEUED
+    assert [item.fate for item in apply(connection, pause, resume, wish("pause"))] == ["moved", "unfit", "unfit"]
+    assert state(connection) is State.PAUSED
+
+
+def test_late_wishes_come_in_any_order_and_from_any_partition(connection: Connection) -> None:
+    admissions.admit(connection, [admission("a"), admission("b")])
+    there = replace(wish("pause", "b"), source=Source(CONTROL.name, 1, 0))
+    # The cancel lies before the pause of the other partition, and is none of those that were carried out.
+    cancel, pause = wish("cancel"), wish("pause", "b")
+    assert [item.fate for item in apply(connection, there)] == ["moved"]
+    assert [item.fate for item in apply(connection, cancel)] == ["cancelled"]
+    assert [item.fate for item in apply(connection, there, pause)] == ["unfit", "unfit"]
+    assert state(connection) is State.CANCELLED
+
+
+def test_a_worker_is_told_again_of_a_wish_that_was_carried_out_before(connection: Connection) -> None:
+    (item,) = leased(connection, admission("a"))
+    asked = wish("cancel")
+    apply(connection, asked)
+    (again,) = apply(connection, asked)
+    assert (again.fate, again.stop, again.status) == ("repeated", StopEvent(item.lease, asked.event), None)
+
+
+def test_wishes_are_carried_out_although_their_topic_was_made_anew(connection: Connection) -> None:
+    admissions.admit(connection, [admission("a")])
+    apply(connection, wish("pause", offset=1_000_000))
+    assert apply(connection, wish("resume", offset=0, written_ms=1_001))[0].fate == "moved"
+    assert apply(connection, wish("pause", offset=0, written_ms=1_001))[0].fate == "unfit"
+    assert apply(connection, wish("pause", offset=1, written_ms=1_001))[0].fate == "moved"
+
+
+def test_two_dispatchers_carry_out_the_wishes_of_a_partition_one_after_the_other(database: Database) -> None:
+    pause = wish("pause", "late-1")
+    with database.begin() as connection:
+        admissions.admit(connection, [admission("late-1")])
+    with ThreadPoolExecutor(1) as pool, closing(database.engine.connect()) as first:
+        with first.begin():
+            apply(first, pause, wish("resume", "late-1"))
+
+            def late() -> str:
+                with database.begin() as connection:
+                    return apply(connection, pause)[0].reason
+
+            waiting = pool.submit(late)
+            wait_for_lock(database)
+        assert waiting.result(10) == "it was carried out before"
+    with database.begin() as connection:
+        assert state(connection, "late-1") is State.QUEUED
+        connection.execute(text("DELETE FROM jobs WHERE id = 'late-1'"))
+        connection.execute(text("DELETE FROM carried_out"))
+
+
+def wait_for_lock(database: Database) -> None:
+    """Wait until a transaction waits for another."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        with database.begin() as connection:
+            if connection.execute(waits).scalar_one():
+                return
+    raise AssertionError("nobody waits")
 
 
 def test_a_retry_takes_the_id_that_its_client_chose_unless_another_job_has_it(connection: Connection) -> None:
@@ -255,7 +334,7 @@ def test_a_retry_takes_the_id_that_its_client_chose_unless_another_job_has_it(co
 
 def test_the_id_of_a_retried_job_keeps_the_limit(connection: Connection) -> None:
     fail(connection, "x" * JOB_ID_CHARS)
-    (told,) = apply(connection, wish("retry", "x" * JOB_ID_CHARS))
+    (told,) = apply(connection, wish("retry", "x" * JOB_ID_CHARS, offset=7))
     assert len(told.job_id) == JOB_ID_CHARS
     assert told.job_id.endswith("x.r7")
 

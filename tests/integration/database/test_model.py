@@ -44,6 +44,7 @@ JOBS: Final = text("""
 RESULTS: Final = text("SELECT tenant, job_id, status, attempt, event::text FROM results ORDER BY tenant, job_id")
 OUTBOX: Final = text("SELECT tenant, job_id, transaction, event::text FROM outbox ORDER BY tenant, job_id")
 PARTITIONS: Final = text("SELECT partition, worker_id, lease_expires_at FROM workers ORDER BY partition")
+CARRIED_OUT: Final = text('SELECT topic, partition, "offset", written_ms FROM carried_out ORDER BY topic, partition')
 WISHES: Final = text("SELECT tenant, job_id, control->>'action' FROM wishes ORDER BY tenant, job_id")
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -52,7 +53,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 def empty(database: Database) -> Iterator[Database]:
     def clear() -> None:
         with database.begin() as connection:
-            connection.execute(text("TRUNCATE jobs, results, outbox, workers, wishes CASCADE"))
+            connection.execute(text("TRUNCATE jobs, results, outbox, workers, wishes, carried_out CASCADE"))
 
     clear()
     yield database
@@ -93,7 +94,8 @@ def plain(answer: Any) -> Any:
 
 def postgres_rows(connection: Connection) -> list[list[tuple[Any, ...]]]:
     """Everything that is stored."""
-    return [[tuple(row) for row in connection.execute(query)] for query in (JOBS, RESULTS, OUTBOX, PARTITIONS, WISHES)]
+    queries = (JOBS, RESULTS, OUTBOX, PARTITIONS, WISHES, CARRIED_OUT)
+    return [[tuple(row) for row in connection.execute(query)] for query in queries]
 
 
 def model_rows(tables: Tables) -> list[list[tuple[Any, ...]]]:
@@ -127,6 +129,7 @@ def model_rows(tables: Tables) -> list[list[tuple[Any, ...]]]:
         [(*key, row.transaction, row.event.decode()) for key, row in sorted(tables.outbox.items())],
         [(number, row.worker_id, row.lease_expires_at) for number, row in sorted(tables.workers.items())],
         [(*key, wish.action) for key, wish in sorted(tables.wishes.items())],
+        [(*place, *known) for place, known in sorted(tables.carried_out.items())],
     ]
 
 
@@ -136,6 +139,7 @@ class Drawn:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._offset = 0
+        self._wish = 0
 
     def call(self, tables: Tables) -> Call:
         """The next call and its arguments."""
@@ -228,4 +232,7 @@ class Drawn:
         # The model has no retries of jobs that have ended.
         action = self._rng.choice(ACTIONS[:3] if ended else ACTIONS)
         event = ControlEvent(action=action, tenant=tenant, job_id=job_id)
-        return [Wish(event, TRACE, Source("headrace.control.v1", 0, self._offset))]
+        # Most are new, and some were read before, or are of a topic that was made anew.
+        self._wish = self._wish + 1 if self._rng.random() < 0.7 else max(0, self._wish - self._rng.randrange(3))
+        place = Source("headrace.control.v1", self._rng.randrange(2), self._wish)
+        return [Wish(event, TRACE, place, self._rng.choice((5, 5, 6)))]

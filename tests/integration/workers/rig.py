@@ -83,6 +83,10 @@ class Rig:
             stop.set()
             await running
 
+    def ask(self, worker: Worker, jobs: int, kind: Kind = Kind.GENERATE) -> None:
+        """Have the worker take so many jobs, as if it had said so in a heartbeat after very short ones."""
+        worker._desk._offered[kind] = jobs
+
     def lease(
         self, worker_id: str, ids: Sequence[str], request: Request | None = None, lease_s: float = 30.0
     ) -> list[LeasedJob]:

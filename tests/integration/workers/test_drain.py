@@ -81,6 +81,7 @@ def test_jobs_without_a_slot_are_given_back_at_once_and_those_with_one_finish(ri
         async with rig.worker(replace(ECHO, generate=computing.generate), stop) as worker:
             rig.give(worker, *running)
             await computing.began(len(running))
+            rig.ask(worker, len(running) + len(waiting))
             rig.give(worker, *waiting)
             await until(rig, waiting[-1], State.SCHEDULED)
             stop.set()
@@ -111,6 +112,24 @@ def test_a_job_that_comes_while_the_worker_drains_is_given_back(rig: Rig) -> Non
     asyncio.run(run())
     assert stored(rig, first)
     assert not stored(rig, late)
+
+
+def test_jobs_beyond_what_the_worker_asked_for_are_given_back(rig: Rig) -> None:
+    first, more = new_id(), [new_id() for _ in range(3)]
+    computing = Computing()
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, finetune=computing.finetune)) as worker:
+            rig.give(worker, first, request=TUNE)
+            await computing.began(1)
+            # Another dispatcher has the worker by now, and does not know of the first.
+            rig.give(worker, *more, request=TUNE)
+            for job_id in more:
+                await until(rig, job_id, State.QUEUED)
+            assert {attempt(rig, job_id) for job_id in more} == {1}
+            assert state(rig, first) in {State.SCHEDULED, State.RUNNING}
+
+    asyncio.run(run())
 
 
 def test_a_fine_tune_leaves_a_checkpoint_and_is_given_back_as_the_same_attempt(rig: Rig, kafka: str) -> None:

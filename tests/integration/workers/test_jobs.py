@@ -107,6 +107,7 @@ def test_a_bug_in_a_handler_frees_its_slot_and_leaves_the_job_to_the_reaper(
 
     async def run() -> None:
         async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            rig.ask(worker, len(bad) + len(good))
             rig.give(worker, *bad)
             rig.give(worker, *good)
             await ended(rig, Terminal.SUCCEEDED, len(good))
@@ -173,6 +174,7 @@ def test_work_is_taken_while_every_slot_computes(rig: Rig, kafka: str) -> None:
         with Tail(kafka, topics.WORKERS) as heartbeats:
             async with rig.worker(replace(ECHO, generate=generate)) as worker:
                 (first,) = beats(await heartbeats.until(lambda records: bool(records)), worker.id)[:1]
+                rig.ask(worker, len(ids))
                 rig.give(worker, *ids)
 
                 def all_taken(records: list[Message]) -> bool:
@@ -202,6 +204,7 @@ def test_jobs_beyond_the_slots_start_in_their_order(rig: Rig) -> None:
 
     async def run() -> None:
         async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            rig.ask(worker, len(ids))
             jobs = {item.job.id: item for item in rig.lease(worker.id, ids)}
             rig.send(worker.partition, [jobs[job_id] for job_id in ids])
             await ended(rig, Terminal.SUCCEEDED, len(ids))
