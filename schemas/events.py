@@ -56,11 +56,15 @@ class Lease(Struct, frozen=True):
 
 
 class WorkEvent(Struct, frozen=True):
-    """A job for one worker, which alone may run it under this lease."""
+    """A job for one worker, which alone may run it under this lease.
+
+    ``again``: it was told before, or so it seems; the worker asks whether it still has the lease before it begins.
+    """
 
     job: Job
     lease: Lease
     scheduled_at: Time
+    again: bool = False
 
 
 class Slots(Struct, frozen=True):

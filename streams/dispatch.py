@@ -18,10 +18,9 @@ from runtime.database.jobs import QueuedJob
 from runtime.database.leased import LeasedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Delivery, Publisher
-from schemas import topics
-from schemas.codec import child_traceparent, decode
+from schemas.codec import decode
 from schemas.errors import ServerUnreachable, printable
-from schemas.events import Heartbeat, State, StatusEvent, WorkEvent
+from schemas.events import Heartbeat, State, StatusEvent
 from schemas.topics import Kind
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
@@ -30,6 +29,7 @@ from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
 from streams.underway import Underway
+from streams.work import Retelling, publish_work
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         self._places = Places(publisher)
+        self._retelling = Retelling(database, publisher, instruments, lease_s)
         #: Workers that have said that they leave, the last of them; and those whose leases are to be ended.
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
@@ -145,6 +146,8 @@ class Dispatch:
         if now_s - self._polled_s >= POLL_S:
             self._polled_s = now_s
             await self._poll(Kind, POLL_JOBS)
+        if self._retelling.due(now_s):
+            await self._retelling.look(now_s)
         while self._owner:
             self._take_deliveries()
             wanting = [kind for kind in Kind if self._scheduler.wants_more(kind)]
@@ -184,7 +187,7 @@ class Dispatch:
     async def _lease(self, assignments: Sequence[Assignment]) -> None:
         """Turn assignments into leases and events.
 
-        1. The leases are taken. A crash leaves them to run out; the reaper queues the jobs again.
+        1. The leases are taken. After a crash, whoever dispatches next tells the workers of them (``work``).
         2. The states and the events are published. As above, where Kafka does not take one.
         """
         pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]
@@ -209,21 +212,17 @@ class Dispatch:
                 self._publish(assignment, item)
 
     def _publish(self, assignment: Assignment, item: LeasedJob) -> None:
-        """Key: the job id. Id: tenant, job and epoch. A worker takes a duplicate once, by its lease's epoch."""
-        job, lease = item.job, item.lease
+        job = item.job
+        publish_status(self._publisher, _scheduled(item), job.traceparent)
         try:
-            publish_status(self._publisher, _scheduled(item), job.traceparent)
-            self._publisher.publish(
-                topics.WORK,
-                WorkEvent(job=job, lease=lease, scheduled_at=item.scheduled_at),
-                key=job.id,
-                event_id=f"{job.tenant}/{job.id}/work/{lease.epoch}",
-                traceparent=child_traceparent(job.traceparent),
-                partition=assignment.partition,
-                on_delivery=lambda delivery: self._deliveries.append((assignment, delivery)),
+            publish_work(
+                self._publisher,
+                item,
+                assignment.partition,
+                lambda delivery: self._deliveries.append((assignment, delivery)),
             )
         except ServerUnreachable as error:
-            log.warning("Job %s/%s has to wait until its lease runs out. %s", job.tenant, job.id, error)
+            log.warning("The worker of job %s/%s is not told of it yet. %s", job.tenant, job.id, error)
             self._scheduler.release(assignment)
         self._leases[job.kind].inc()
         self._queued_s[job.kind].observe((item.scheduled_at - job.queued_at).total_seconds())

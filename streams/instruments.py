@@ -35,6 +35,11 @@ class Instruments:
         self.workers = metrics.gauge("headrace_dispatch_workers", "Workers that send heartbeats.")
         self.free = metrics.gauge("headrace_dispatch_free_slots", "Jobs that the workers could take.", ("kind",))
         self.leases = metrics.counter("headrace_dispatch_leases_total", "Jobs given to workers.", ("kind",))
+        self.retold = metrics.counter(
+            "headrace_dispatch_retold_total",
+            "Jobs of which workers were told again: nobody renewed them.",
+            ("kind",),
+        )
         self.queued_s = metrics.histogram(
             "headrace_dispatch_queued_seconds", "From a job's admission to its lease.", ("kind",)
         )

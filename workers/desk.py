@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +19,7 @@ from workers.context import Announcer, JobContext, Tools
 from workers.job import Handlers, Settles, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
+from workers.returns import Returns
 from workers.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Desk:
         #: Of the jobs that are counted.
         self._wanted: Counter[str] = Counter()
         self._jobs: dict[asyncio.Task[None], Held] = {}
-        self._returning: set[asyncio.Task[None]] = set()
+        self._returns = Returns(leases, workplace.announcer, metrics)
         self._draining = False
         for kind in Kind:
             metrics.slots.labels(kind).set(slots.free(kind))
@@ -89,13 +90,13 @@ class Desk:
         While the desk drains, a job that comes is given back; so is one more than it ever asked for. Two dispatchers
         that both have the workers for a moment may send that: another worker may have a slot for it.
         """
-        if work.lease in self._leases:
+        if work.lease in self._leases or work.lease in self._returns:
             return
         kind = work.job.kind
         if self._draining or self._taken[kind] >= self._offered[kind]:
             if not self._draining:
                 self._metrics.unwanted.labels(kind).inc()
-            self._return([work])
+            self._returns.begin([work])
             return
         place = self._workplace
         ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
@@ -138,7 +139,7 @@ class Desk:
 
     async def cleared(self) -> None:
         """Wait until no job is left."""
-        while left := {*self._jobs, *self._returning}:
+        while left := {*self._jobs, *self._returns.tasks}:
             await asyncio.wait(left)
 
     def drain(self) -> None:
@@ -150,7 +151,7 @@ class Desk:
         unbegun = {task: held.work for task, held in self._jobs.items() if not held.begun}
         for task in unbegun:
             task.cancel()
-        self._return(unbegun.values())
+        self._returns.begin(unbegun.values())
         for held in self._jobs.values():
             if held.work.job.kind is not Kind.GENERATE:
                 held.ctx.stop(LEAVING)
@@ -166,29 +167,30 @@ class Desk:
         left = [held.work for held in self._jobs.values()]
         await self.clear()
         if left:
-            await self._give_back(left, State.QUEUED)
+            await self._returns.give_back(left, State.QUEUED)
 
     async def clear(self) -> None:
         """Drop every job where it stands; their leases run out, and the reaper gives them to others."""
         for task in self._jobs:
             log.warning("%s is dropped: the worker stops", task.get_name())
-        for task in (*self._jobs, *self._returning):
+        for task in (*self._jobs, *self._returns.tasks):
             task.cancel()
         await self.cleared()
 
     async def _run(self, held: Held) -> None:
         work, place = held.work, self._workplace
         try:
-            await self._leases.confirm(work)
+            await self._leases.confirm(work, held.ctx)
             event = await run_job(work, held.ctx, place.handlers, self._slot(held), place.outcomes)
             self._ended(work, event)
             if event:
                 held.ctx.checkpoints.ended()
         except JobSuspended as reason:
-            await self._give_back([work], State.PAUSED if isinstance(reason, JobPaused) else State.QUEUED)
+            await self._returns.give_back([work], State.PAUSED if isinstance(reason, JobPaused) else State.QUEUED)
         except Exception:  # a bug in one job must not take the others along
             # The lease is held but renewed no more: it runs out, and the reaper counts the attempt.
             log.exception("job %s: attempt %d crashed", work.job.id, work.job.attempt)
+            self._returns.leave(work.lease)
             self._metrics.jobs.labels(work.job.kind, "crashed").inc()
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -196,20 +198,6 @@ class Desk:
         held = self._jobs.pop(task)
         self._leases.drop(held.work.lease)
         self._uncount(held)
-
-    def _return(self, unbegun: Collection[WorkEvent]) -> None:
-        if unbegun:
-            task = asyncio.create_task(self._give_back(unbegun, State.QUEUED), name="give back")
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
-
-    async def _give_back(self, jobs: Collection[WorkEvent], state: State) -> None:
-        """End the leases of attempts that have ended without an outcome; lost ones are another's."""
-        returned = await self._leases.give_back([work.lease for work in jobs], state)
-        for work in jobs:
-            if work.lease in returned:
-                self._workplace.announcer.status(work.job, state)
-            self._metrics.jobs.labels(work.job.kind, "returned" if work.lease in returned else "lost").inc()
 
     @asynccontextmanager
     async def _slot(self, held: Held) -> AsyncIterator[None]:

@@ -124,14 +124,17 @@ class Leases:
                 "This worker stops; start it again."
             )
 
-    async def confirm(self, work: WorkEvent) -> None:
-        """Ask whether a job that was long on its way is still ours, before it begins; it is stopped if not.
+    async def confirm(self, work: WorkEvent, ctx: JobContext) -> None:
+        """Ask whether a job that was long on its way, or was told again, is still ours, before it begins.
 
-        Two machines' clocks only tell whether to ask. The answer is Postgres', and is waited for.
+        It is stopped if not. Two machines' clocks only tell whether to ask. The answer is Postgres', and is waited for.
         """
         age_s = abs((datetime.now(UTC) - work.scheduled_at).total_seconds())
-        if age_s > self._lease_s / RENEWALS:
+        if work.again or age_s > self._lease_s / RENEWALS:
             await self._renew((work.lease,))
+            if work.lease not in self._held:
+                # Lost, or dropped meanwhile.
+                ctx.stop(LeaseLost(f"Job {work.lease.job_id} is no longer this worker's."))
 
     async def _renew(self, leases: Sequence[Lease]) -> bool:
         """Renew leases, and stop the jobs whose leases are lost; False where the partition is another worker's."""

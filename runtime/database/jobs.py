@@ -8,9 +8,9 @@ to no row is in such a state: so it would go through all of those that are, for 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from runtime.database.leased import LeasedJob
 from runtime.database.wishes import noted
@@ -19,8 +19,13 @@ from schemas.events import ControlEvent, Lease, State
 from schemas.requests import Job, Request
 from schemas.topics import Kind
 
+_LEASED_COLUMNS: Final = """
+    jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
+    jobs.request_sha256, jobs.traceparent, jobs.submitted_at, jobs.queued_at, jobs.scheduled_at
+"""
+
 #: Not a job that its client wants no longer, nor one whose deadline has passed: ``control.sweep`` ends it.
-LEASE_JOBS: Final = text("""
+LEASE_JOBS: Final = text(f"""
     UPDATE jobs
     SET state = 'scheduled', epoch = epoch + 1, worker_id = item.worker_id, scheduled_at = now(),
         lease_expires_at = now() + make_interval(secs => :lease_s)
@@ -29,9 +34,17 @@ LEASE_JOBS: Final = text("""
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id
       AND CASE WHEN jobs.state = 'queued' AND jobs.control IS NULL AND (jobs.deadline IS NULL OR jobs.deadline > now())
                THEN true END
-    RETURNING jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
-              jobs.request_sha256, jobs.traceparent, jobs.submitted_at, jobs.queued_at, jobs.scheduled_at
-""")
+    RETURNING {_LEASED_COLUMNS}
+""")  # noqa: S608  a constant
+
+SELECT_UNCONFIRMED: Final = text(f"""
+    SELECT {_LEASED_COLUMNS}, workers.partition
+    FROM jobs JOIN workers ON workers.worker_id = jobs.worker_id
+    WHERE jobs.state = 'scheduled' AND jobs.lease_expires_at > now()
+      AND jobs.scheduled_at < now() - make_interval(secs => :age_s)
+    ORDER BY jobs.lease_expires_at
+    LIMIT :most
+""")  # noqa: S608
 
 RENEW_LEASES: Final = text("""
     UPDATE jobs
@@ -103,23 +116,30 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
             "lease_s": lease_s,
         },
     )
-    return [
-        LeasedJob(
-            job=Job(
-                id=row.id,
-                tenant=row.tenant,
-                request=decode(Request, row.request.encode()),
-                attempt=row.attempt,
-                submitted_at=row.submitted_at,
-                queued_at=row.queued_at,
-                traceparent=row.traceparent,
-                request_sha256=row.request_sha256,
-            ),
-            lease=Lease(row.tenant, row.id, row.epoch, row.worker_id),
-            scheduled_at=row.scheduled_at,
-        )
-        for row in rows
-    ]
+    return [_leased(row) for row in rows]
+
+
+def unconfirmed(connection: Connection, age_s: float, most: int) -> list[tuple[LeasedJob, int]]:
+    """Leases that were never renewed although they are ``age_s`` seconds old, each with its worker's partition.
+
+    A worker that has its job renews it much sooner: it is in trouble, or was never told.
+    """
+    rows = connection.execute(SELECT_UNCONFIRMED, {"age_s": age_s, "most": most})
+    return [(_leased(row), row.partition) for row in rows]
+
+
+def _leased(row: Row[Any]) -> LeasedJob:
+    job = Job(
+        id=row.id,
+        tenant=row.tenant,
+        request=decode(Request, row.request.encode()),
+        attempt=row.attempt,
+        submitted_at=row.submitted_at,
+        queued_at=row.queued_at,
+        traceparent=row.traceparent,
+        request_sha256=row.request_sha256,
+    )
+    return LeasedJob(job, Lease(row.tenant, row.id, row.epoch, row.worker_id), row.scheduled_at)
 
 
 def renew(connection: Connection, leases: Sequence[Lease], lease_s: float) -> dict[Lease, ControlEvent | None]:

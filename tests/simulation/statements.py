@@ -118,6 +118,24 @@ def renew(tables: Tables, tx: Transaction, leases: Sequence[Lease], lease_s: flo
     return held
 
 
+def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int) -> list[tuple[LeasedJob, int]]:
+    """As ``jobs.unconfirmed``."""
+    partitions = {worker.worker_id: partition for partition, worker in tables.workers.items()}
+    since = tx.now - timedelta(seconds=age_s)
+    rows = [
+        row
+        for row in tables.jobs.values()
+        if row.state == State.SCHEDULED.value
+        and row.worker_id in partitions
+        and row.lease_expires_at
+        and row.lease_expires_at > tx.now
+        and row.scheduled_at
+        and row.scheduled_at < since
+    ]
+    rows.sort(key=lambda row: (row.lease_expires_at, row.key))
+    return [(_leased_job(row), partitions[row.worker_id or ""]) for row in rows[:most]]
+
+
 def give_back(tables: Tables, tx: Transaction, leases: Sequence[Lease], state: State) -> set[Lease]:
     """As ``jobs.give_back``."""
     held = set()
@@ -370,6 +388,7 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     admissions.admit_and_lease: admit_and_lease,
     jobs.lease: lease,
     queue.queued: queued,
+    jobs.unconfirmed: unconfirmed,
     jobs.renew: renew,
     jobs.give_back: give_back,
     jobs.vacate: vacate,
@@ -392,4 +411,6 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
 }
 
 #: Those that change nothing.
-READERS: Final = frozenset({queued, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions})
+READERS: Final = frozenset(
+    {queued, unconfirmed, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions}
+)

@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 
-from runtime.database import Database
+from runtime.database import Database, admissions
 from runtime.kafka import Publisher
 from schemas import topics
 from schemas.codec import decode, trace_id_of
 from schemas.results import ResultEvent, Terminal
 from schemas.topics import Kind
+from tests.integration.database.rows import admission
 from tests.integration.streams.conftest import StartDispatcher
 from tests.integration.streams.observing import states, tail, until
 from tests.integration.streams.stub_worker import SLOTS, StubWorker
@@ -76,6 +77,21 @@ def test_jobs_on_their_way_to_a_worker_that_leaves_go_to_another_and_lose_no_att
     assert {(event.job.attempt, event.lease.epoch) for event in staying.events} == {(1, 2)}
 
 
+def test_a_worker_is_told_of_a_lease_that_a_lost_dispatcher_took_and_the_job_keeps_its_attempt(
+    broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
+) -> None:
+    worker = StubWorker(broker, database, publisher, "stub-untold")
+    row = admission("untold")
+    with database.begin() as connection:
+        _, (lost,) = admissions.admit_and_lease(connection, [row], {("default", "untold"): worker.name}, 3.0)
+    start_dispatcher()
+    worker.answers.set()
+    with worker.running():
+        until(lambda: states(database, "untold"), lambda found: found.get("succeeded") == 1)
+    assert {(event.job, event.lease, event.again) for event in worker.events} == {(lost.job, lost.lease, True)}
+    assert lost.job.attempt == 1
+
+
 def test_the_job_of_a_lost_worker_is_tried_again_and_a_third_loss_makes_it_poison(
     broker: str, database: Database, publisher: Publisher, start_dispatcher: StartDispatcher
 ) -> None:
@@ -96,7 +112,8 @@ def test_the_job_of_a_lost_worker_is_tried_again_and_a_third_loss_makes_it_poiso
         ("queued", 1), ("scheduled", 1), ("queued", 2), ("scheduled", 2), ("queued", 3), ("scheduled", 3),
         ("failed", 3),
     ]  # fmt: skip
-    assert [event.job.attempt for event in worker.events if event.job.id == "poison-0"] == [1, 2, 3]
-    given = record.headers["traceparent"]
-    assert isinstance(given, bytes)
-    assert trace_id_of(given.decode()) == trace_id_of(worker.events[0].job.traceparent)
+    given = [event for event in worker.events if event.job.id == "poison-0"]
+    assert [event.job.attempt for event in given if not event.again] == [1, 2, 3]
+    trace = record.headers["traceparent"]
+    assert isinstance(trace, bytes)
+    assert trace_id_of(trace.decode()) == trace_id_of(worker.events[0].job.traceparent)

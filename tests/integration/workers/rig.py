@@ -98,12 +98,12 @@ class Rig:
             admit(connection, rows)
             return lease(connection, [(job, worker_id) for job in queued], lease_s)
 
-    def send(self, partition: int, jobs: Sequence[LeasedJob]) -> None:
-        """Put leased jobs into a worker's partition."""
+    def send(self, partition: int, jobs: Sequence[LeasedJob], *, again: bool = False) -> None:
+        """Put leased jobs into a worker's partition; ``again``: as a dispatcher that finds them unconfirmed."""
         for item in jobs:
             self.servers.publisher.publish(
                 topics.WORK,
-                WorkEvent(item.job, item.lease, item.scheduled_at),
+                WorkEvent(item.job, item.lease, item.scheduled_at, again),
                 key=item.job.id,
                 event_id=f"{item.job.id}/{item.lease.epoch}",
                 traceparent=item.job.traceparent,

@@ -267,6 +267,49 @@ def test_a_record_that_comes_twice_runs_once(rig: Rig) -> None:
     assert calls == {first: 1, last: 1}
 
 
+def test_a_job_that_is_told_again_after_its_end_or_its_crash_does_not_run_again(rig: Rig) -> None:
+    good, bad, last = new_id(), new_id(), new_id()
+    calls: Counter[str] = Counter()
+
+    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        calls[ctx.job.id] += 1
+        if ctx.job.id == bad:
+            raise ZeroDivisionError
+        return await echo(request, ctx)
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            first = rig.give(worker, bad, good)
+            await ended(rig, Terminal.SUCCEEDED)
+            rig.send(worker.partition, first, again=True)
+            rig.give(worker, last)
+            await ended(rig, Terminal.SUCCEEDED, 2)
+            await ended(rig, "lost")
+
+    asyncio.run(run())
+    assert calls == {good: 1, bad: 1, last: 1}
+
+
+def test_a_job_that_is_told_again_before_it_was_heard_of_runs_once(rig: Rig) -> None:
+    job_id, last = new_id(), new_id()
+    calls: Counter[str] = Counter()
+
+    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        calls[ctx.job.id] += 1
+        return await echo(request, ctx)
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            leased = rig.lease(worker.id, [job_id])
+            rig.send(worker.partition, leased, again=True)
+            rig.send(worker.partition, leased, again=True)
+            rig.give(worker, last)
+            await ended(rig, Terminal.SUCCEEDED, 2)
+
+    asyncio.run(run())
+    assert calls == {job_id: 1, last: 1}
+
+
 def test_an_outcome_that_postgres_refuses_takes_no_other_along(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     bad, good = new_id(), new_id()
     gate = asyncio.Barrier(2)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar, TypeVarTuple, cast
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from runtime.database import Database
@@ -120,7 +121,7 @@ def work(age_s: float) -> WorkEvent:
 def test_a_job_that_was_long_on_its_way_does_not_begin_if_its_lease_is_lost(age_s: float) -> None:
     ours, ctx = leases({}), context(job())
     ours.add(LEASE, ctx)
-    asyncio.run(ours.confirm(work(age_s)))
+    asyncio.run(ours.confirm(work(age_s), ctx))
     assert isinstance(stopped_by(ctx), LeaseLost)
     assert LEASE not in ours
 
@@ -128,12 +129,27 @@ def test_a_job_that_was_long_on_its_way_does_not_begin_if_its_lease_is_lost(age_
 def test_a_job_that_was_long_on_its_way_begins_if_its_lease_is_held() -> None:
     ours, ctx = leases({LEASE: None}), context(job())
     ours.add(LEASE, ctx)
-    asyncio.run(ours.confirm(work(age_s=3_600.0)))
+    asyncio.run(ours.confirm(work(age_s=3_600.0), ctx))
     assert stopped_by(ctx) is None
 
 
 def test_a_job_that_comes_at_once_begins_without_a_question() -> None:
     ours, ctx = leases({}), context(job())
     ours.add(LEASE, ctx)
-    asyncio.run(ours.confirm(work(age_s=0.0)))
+    asyncio.run(ours.confirm(work(age_s=0.0), ctx))
     assert stopped_by(ctx) is None
+
+
+def test_a_job_that_is_told_again_does_not_begin_unless_its_lease_is_held() -> None:
+    ours, ctx = leases({}), context(job())
+    ours.add(LEASE, ctx)
+    asyncio.run(ours.confirm(replace(work(age_s=0.0), again=True), ctx))
+    assert isinstance(stopped_by(ctx), LeaseLost)
+
+
+def test_a_job_whose_lease_is_given_back_while_it_is_asked_for_does_not_begin() -> None:
+    ours, ctx = leases({LEASE: None}), context(job())
+    ours.add(LEASE, ctx)
+    ours.drop(LEASE)
+    asyncio.run(ours.confirm(work(age_s=3_600.0), ctx))
+    assert isinstance(stopped_by(ctx), LeaseLost)

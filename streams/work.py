@@ -1,0 +1,80 @@
+"""The events that give jobs to workers: told once a lease was taken, and again where nobody has confirmed it."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from runtime.database import jobs
+from runtime.database.leased import LeasedJob
+from runtime.database.thread import DatabaseThread
+from runtime.kafka import Delivery, Publisher
+from schemas import topics
+from schemas.codec import child_traceparent
+from schemas.errors import ServerUnreachable
+from schemas.events import WorkEvent
+from streams.instruments import Instruments
+
+log = logging.getLogger(__name__)
+
+#: A worker renews what it has within a third of its lease: what nobody renewed in half of it was not heard, or its
+#: worker is in trouble. It is told again a few times before the lease ends.
+UNCONFIRMED: Final = 1 / 2
+LOOKS: Final = 6
+BATCH_JOBS: Final = 500
+
+
+def publish_work(
+    publisher: Publisher,
+    item: LeasedJob,
+    partition: int,
+    on_delivery: Callable[[Delivery], None] | None = None,
+    *,
+    again: bool = False,
+) -> None:
+    """Key: the job id. Id: tenant, job and epoch. A worker takes a duplicate once, by its lease's epoch.
+
+    Raises:
+        ServerUnreachable: the broker has been away so long that the publisher's buffer is full.
+    """
+    job, lease = item.job, item.lease
+    publisher.publish(
+        topics.WORK,
+        WorkEvent(job=job, lease=lease, scheduled_at=item.scheduled_at, again=again),
+        key=job.id,
+        event_id=f"{job.tenant}/{job.id}/work/{lease.epoch}",
+        traceparent=child_traceparent(job.traceparent),
+        partition=partition,
+        on_delivery=on_delivery,
+    )
+
+
+class Retelling:
+    """Tells workers again of leases that they should have renewed: a crash, or Kafka, may have kept them from hearing.
+
+    So nothing has to wait for its lease's end, nor loses an attempt, where it is the dispatcher that was lost.
+    """
+
+    def __init__(
+        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, lease_s: float
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._instruments = instruments
+        self._lease_s = lease_s
+        self._looked_s = 0.0
+
+    def due(self, at_s: float) -> bool:
+        """Whether it is time to look again."""
+        return at_s - self._looked_s >= self._lease_s / LOOKS
+
+    async def look(self, at_s: float) -> None:
+        """Tell again what is due. Others may do so too: a worker takes a job once."""
+        self._looked_s = at_s
+        found = await self._database.insist(jobs.unconfirmed, self._lease_s * UNCONFIRMED, BATCH_JOBS)
+        for item, partition in found:
+            log.warning("Worker %s is told again of job %s/%s.", item.lease.worker_id, item.job.tenant, item.job.id)
+            try:
+                publish_work(self._publisher, item, partition, again=True)
+            except ServerUnreachable:
+                return
+            self._instruments.retold.labels(item.job.kind).inc()
