@@ -8,6 +8,7 @@ from sqlalchemy import Connection, TextClause, event, text
 from runtime.database import (
     Database,
     admissions,
+    carried_out,
     checkpoints,
     control,
     jobs,
@@ -31,7 +32,7 @@ from schemas.topics import Kind
 from tests.integration.database.rows import NOW, TRACE, admission, leased, rejection, settlement, tuned
 
 MODULES = (
-    admissions, checkpoints, control, jobs, outbox, outcomes, queries, queue, quotas, reconciling,
+    admissions, carried_out, checkpoints, control, jobs, outbox, outcomes, queries, queue, quotas, reconciling,
     remembered, resubmission, workers,
 )  # fmt: skip
 STATEMENTS = {
@@ -44,6 +45,7 @@ STATEMENTS = {
 #: dispatcher begins to relay.
 SCANS_BY_DESIGN = {
     "runtime.database.workers.CLAIM_PARTITION",
+    "runtime.database.jobs.SELECT_UNCONFIRMED",
     "runtime.database.control.SELECT_PARTITIONS",
     "runtime.database.reconciling.SELECT_POSITIONS",
     "runtime.database.outbox.SELECT_OLDEST",
@@ -87,6 +89,7 @@ def run_everything(connection: Connection) -> None:
     outcomes.requeue(connection, [second.lease], [1.0])
     outcomes.settle(connection, [settlement(first, tuned())])
     jobs.give_back(connection, [second.lease], State.QUEUED)
+    jobs.unconfirmed(connection, 15.0, 10)
     jobs.vacate(connection, ["worker-1"])
     outbox.waiting(connection, outbox.Position(), 10, 1_000)
     outbox.identity(connection)
