@@ -20,7 +20,7 @@ from producers import Headrace
 from schemas.requests import GenerateRequest
 
 NAME: Final = "memory.slope"
-RATE: Final = 200
+RATE: Final = 50
 TENANTS: Final = tuple(f"tenant-{number}" for number in range(8))
 HOUR_S: Final = 3_600.0
 #: Shorter, to try it out.

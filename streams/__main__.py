@@ -41,6 +41,7 @@ from streams.relay import NAME as RELAY
 from streams.relay import Relay
 from streams.request_log import KafkaRequestLog
 from streams.underway import FINISH_S
+from streams.work import Retelling
 
 log = logging.getLogger("streams")
 
@@ -105,6 +106,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         [
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s),
+            Retelling(keeper, publisher, instruments, settings.lease_s).run(),
             relay.run(),
             reconciler.run(settings.reconcile_s),
             quotas.run(),

@@ -29,7 +29,7 @@ from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
 from streams.underway import Underway
-from streams.work import Retelling, publish_work
+from streams.work import publish_work
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         self._places = Places(publisher)
-        self._retelling = Retelling(database, publisher, instruments, lease_s)
         #: Workers that have said that they leave, the last of them; and those whose leases are to be ended.
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
@@ -146,8 +145,6 @@ class Dispatch:
         if now_s - self._polled_s >= POLL_S:
             self._polled_s = now_s
             await self._poll(Kind, POLL_JOBS)
-        if self._retelling.due(now_s):
-            await self._retelling.look(now_s)
         while self._owner:
             self._take_deliveries()
             wanting = [kind for kind in Kind if self._scheduler.wants_more(kind)]
@@ -187,7 +184,7 @@ class Dispatch:
     async def _lease(self, assignments: Sequence[Assignment]) -> None:
         """Turn assignments into leases and events.
 
-        1. The leases are taken. After a crash, whoever dispatches next tells the workers of them (``work``).
+        1. The leases are taken. After a crash, others tell the workers of them (``work``).
         2. The states and the events are published. As above, where Kafka does not take one.
         """
         pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]

@@ -55,7 +55,7 @@ class Intake:
            crash leaves nothing behind.
         2. One transaction: the rows of all jobs, with the leases of those that have workers, and result and outbox
            row of those that will not run. A crash leaves the chunk to be read again; its rows are known as its own
-           by topic, partition and offset. A worker that was not told of its lease is told by whoever dispatches next.
+           by topic, partition and offset. A worker that was not told of its lease is told by others (``work``).
         3. Tell the workers and the scheduler, and publish the states. A crash loses them: the scheduler reads its
            jobs from the database, and a job's next state follows.
         4. Publish the dead letters, and wait for Kafka. A crash repeats them, with the same origin.

@@ -1,5 +1,6 @@
 """The events that give jobs to workers: told once a lease was taken, and again where nobody has confirmed it."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -61,15 +62,19 @@ class Retelling:
         self._publisher = publisher
         self._instruments = instruments
         self._lease_s = lease_s
-        self._looked_s = 0.0
 
-    def due(self, at_s: float) -> bool:
-        """Whether it is time to look again."""
-        return at_s - self._looked_s >= self._lease_s / LOOKS
+    async def run(self) -> None:
+        """Look a few times in the duration of a lease, until cancelled.
 
-    async def look(self, at_s: float) -> None:
-        """Tell again what is due. Others may do so too: a worker takes a job once."""
-        self._looked_s = at_s
+        Every process of the group does so, not only the one that dispatches: where that was killed, its partitions
+        are nobody's for longer than a lease may last. A worker takes a job once, however often it is told.
+        """
+        while True:
+            await asyncio.sleep(self._lease_s / LOOKS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Tell again what nobody has renewed."""
         found = await self._database.insist(jobs.unconfirmed, self._lease_s * UNCONFIRMED, BATCH_JOBS)
         for item, partition in found:
             log.warning("Worker %s is told again of job %s/%s.", item.lease.worker_id, item.job.tenant, item.job.id)

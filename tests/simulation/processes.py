@@ -22,6 +22,7 @@ from streams.reaper import Reaper
 from streams.reconciler import Reconciler
 from streams.relay import Relay
 from streams.underway import Underway
+from streams.work import Retelling
 from tests.simulation import statements, wishes
 from tests.simulation.group import HEARTBEATS, Coordinator, Membership
 from tests.simulation.handlers import tools
@@ -178,6 +179,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     loops = [
         dispatch.run(),
         parts.reaper(site.database(), publisher, site.instruments).run(LEASE_S),
+        Retelling(site.database(), publisher, site.instruments, LEASE_S).run(),
         relay.run(),
         quotas.run(),
         control.run(),

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.load import Operation, Outcome
+from tests.acceptance.faults.wanting import Wished
 
 #: Tenant and id of a job.
 Key = tuple[str, str]
@@ -89,4 +90,5 @@ class Evidence:
     statuses: tuple[StatusRecord, ...]
     letters: tuple[Letter, ...]
     executions: tuple[Execution, ...]
+    wishes: tuple[Wished, ...]
     windows: tuple[Window, ...]

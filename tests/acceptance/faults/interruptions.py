@@ -8,6 +8,7 @@ from typing import Final
 from tests.acceptance.faults.evidence import Evidence, Key, Window
 from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.load import Flavour
+from tests.acceptance.faults.wanting import Action
 
 #: How long after its end a fault explains that a job runs again: until the leases that it cost have run out.
 AFTERMATH_S: Final = 8.0
@@ -21,12 +22,19 @@ def all_windows(evidence: Evidence) -> tuple[Window, ...]:
 
 
 def repeats(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:
-    """Each execution of a job but its first, with the one before it."""
+    """Each execution of a job but its first, with the one before it, unless its client has paused the job."""
+    paused = wished(evidence, Action.PAUSE)
     by_job: dict[Key, list[Execution]] = defaultdict(list)
     for execution in evidence.executions:
         by_job[execution.tenant, execution.job_id].append(execution)
-    for executions in by_job.values():
-        yield from pairwise(executions)
+    for key, executions in by_job.items():
+        if key not in paused:
+            yield from pairwise(executions)
+
+
+def wished(evidence: Evidence, action: Action) -> set[Key]:
+    """The jobs of which a client wanted this; nobody knows whether Kafka has the wishes that it did not acknowledge."""
+    return {wish.key for wish in evidence.wishes if wish.action is action}
 
 
 def unexplained(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:

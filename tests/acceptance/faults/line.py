@@ -29,6 +29,9 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     #: Executions after a job's first, and those in flight when a fault struck their worker.
     reexecuted: int
     in_flight: int
+    #: Clients' wishes that Kafka took, by action; and the jobs that ended as cancelled.
+    wishes: dict[str, int]
+    cancelled: int
     poisoned: int
     #: Attempts of all jobs beyond their first.
     attempts_lost: int

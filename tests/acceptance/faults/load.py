@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from schemas.errors import ServerUnreachable
 from schemas.limits import REQUEST_BYTES, REQUEST_TOPIC_BYTES
 from schemas.topics import Kind
 from tests.acceptance.faults.bodies import FIRST, OTHER, POISON, evaluate, finetune, generate
+from tests.acceptance.faults.wanting import Wanting
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ TICK_S: Final = 0.1
 JOBS_PER_TICK: Final = 2
 #: How long generations take. Some are in flight for longer than a lease.
 DURATIONS_MS: Final = (10, 50, 50, 200, 200, 500, 500, 1_000, 2_000, 5_000)
+#: Those that run for a second at least, by their bodies.
+LONG_PROMPT: Final = re.compile(rb'"first:[0-9]{4}')
 #: Repeats and conflicts are of one of so many operations before.
 RECENT: Final = 200
 TENANTS: Final = ("a", "b", "c")
@@ -89,6 +93,7 @@ class Load:
         self.operations: list[Operation] = []
         #: Written by the publisher's thread.
         self.outcomes: dict[int, Outcome] = {}
+        self.wanting = Wanting(self._publisher, seed)
         self._bursts: list[Flavour] = []
         self._jobs: Counter[str] = Counter()
 
@@ -100,6 +105,7 @@ class Load:
                 self._submit(self._usual())
             for flavour in self._bursts:
                 self._submit(flavour)
+            self.wanting.send_due()
             await asyncio.sleep(TICK_S)
 
     @contextmanager
@@ -151,7 +157,11 @@ class Load:
         return self._random.choices(list(flavours), list(flavours.values()))[0]
 
     def _submit(self, flavour: Flavour) -> None:
-        self._send(self._operation(flavour))
+        operation = self._operation(flavour)
+        self._send(operation)
+        if operation.flavour is Flavour.NEW:
+            is_long = operation.body is not None and LONG_PROMPT.search(operation.body) is not None
+            self.wanting.submitted((operation.tenant, operation.job_id), is_long=is_long)
 
     def _send(self, unnumbered: Operation) -> None:
         operation = replace(unnumbered, number=len(self.operations))

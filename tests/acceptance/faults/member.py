@@ -47,6 +47,8 @@ class Member:
         self._running: RunningService | None = None
         #: How many faults want it down now.
         self._holds = 0
+        #: Whether it was told to end.
+        self._was_told = False
         #: How it ended whenever nobody had asked for that.
         self.surprises: list[int] = []
         self._keeper: asyncio.Task[None] | None = None
@@ -85,6 +87,18 @@ class Member:
         self._holds += 1
         try:
             await self.kill()
+            yield
+        finally:
+            self._holds -= 1
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """End it in its own way, as for a new release, and keep it down for the block."""
+        self._holds += 1
+        try:
+            if self._running is not None and self.pid is not None:
+                await self._running.stop()
+                self._was_told = True
             yield
         finally:
             self._holds -= 1
@@ -136,7 +150,7 @@ class Member:
                 continue
             assert self._running is not None
             code = self._running.process.returncode
-            if code is not None and code != -signal.SIGKILL:
+            if code is not None and code != -signal.SIGKILL and not self._was_told:
                 self.surprises.append(code)
                 log.info("%s ended by itself with %d", self.name, code)
             await asyncio.sleep(RESTART_S)
@@ -144,6 +158,7 @@ class Member:
                 await self._begin()
 
     async def _begin(self) -> None:
+        self._was_told = False
         if self._ready:
             self._ready.unlink(missing_ok=True)
         try:

@@ -11,14 +11,14 @@ from typing import Final
 import psycopg2
 
 from schemas import topics
-from schemas.events import FINAL_STATES
+from schemas.events import FINAL_STATES, State
 from tests.acceptance.faults import interruptions, ledger, verdict
 from tests.acceptance.faults.evidence import LEAVE, Evidence, JobRow, Key, Window
 from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
 from tests.acceptance.faults.line import RunLine, StrikeLine
 from tests.acceptance.faults.load import Load, Outcome
-from tests.acceptance.faults.schedule import WORKERS, Schedule, Strike
+from tests.acceptance.faults.schedule import WORKERS, Fault, Schedule, Strike
 from tests.acceptance.faults.stack import LEASE_S, FaultStack
 from tests.acceptance.faults.strikes import inflicted, workers_struck
 from tests.acceptance.faults.verdict import Broken, Violation
@@ -107,6 +107,7 @@ class Run:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+        await self._load.wanting.resume_all()
         await asyncio.to_thread(self._load.close)
 
     async def _strike(self, strike: Strike) -> None:
@@ -127,7 +128,8 @@ class Run:
 
     def _window(self, strike: Strike, begun_s: float) -> Window:
         """The time of a fault until now."""
-        return Window(begun_s, time.monotonic(), workers_struck(strike), strike.fault)
+        leaves = strike.fault is Fault.RESTART and strike.target in WORKERS
+        return Window(begun_s, time.monotonic(), workers_struck(strike), LEAVE if leaves else strike.fault)
 
     async def _drain(self, committed: TopicReader, uncommitted: TopicReader) -> None:
         """Wait until nothing is left to do, and the readers have all of it."""
@@ -208,6 +210,7 @@ class Run:
             statuses=tuple(ledger.statuses(uncommitted.messages(topics.STATUS), tenants)),
             letters=tuple(ledger.letters(letters)),
             executions=tuple(read_executions(self._stack.executions, tenants)),
+            wishes=tuple(self._load.wanting.wished),
             windows=(*self._windows, *(self._window(strike, at_s) for strike, at_s in self._begun_s.items())),
         )
 
@@ -227,6 +230,8 @@ class Run:
             reexecuted=reexecuted,
             in_flight=in_flight,
             disorders=sum(1 for _ in verdict.disorders(evidence)),
+            wishes=dict(Counter(wish.action.value for wish in evidence.wishes if wish.taken_s is not None)),
+            cancelled=sum(job.state == State.CANCELLED for job in evidence.jobs.values()),
             poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
             attempts_lost=sum(job.attempt - 1 for job in evidence.jobs.values()),
             restarts=restarts,

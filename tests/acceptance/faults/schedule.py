@@ -26,6 +26,8 @@ class Fault(StrEnum):
 
     #: SIGKILL now; started again in the end.
     KILL = "kill"
+    #: SIGTERM, and started again in the end: a rolling restart, one after the other.
+    RESTART = "restart"
     #: SIGKILL at a named point of the work, whenever it is reached.
     AFTER_CLAIM = "kill after claim"
     AFTER_COMPUTE = "kill after compute"
@@ -111,6 +113,9 @@ PLAYS: Final = (
     Play(Fault.KILL, BROKERS, 2, 5),
     Play(Fault.KILL, (REDIS,), 1, 4),
     Play(Fault.KILL, (POSTGRES,), 1, 4),
+    Play(Fault.RESTART, WORKERS, 0.5, 2),
+    Play(Fault.RESTART, DISPATCHERS, 0.5, 2),
+    Play(Fault.RESTART, BROKERS, 0.5, 2),
     Play(Fault.AFTER_CLAIM, WORKERS, 3, 4),
     Play(Fault.AFTER_COMPUTE, WORKERS, 3, 4),
     Play(Fault.AFTER_COMMIT, WORKERS, 3, 4),

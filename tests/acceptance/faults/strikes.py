@@ -9,7 +9,7 @@ from tests.acceptance.faults import clocks, disks, network, servers
 from tests.acceptance.faults.crashes import Point
 from tests.acceptance.faults.load import Flavour, Load
 from tests.acceptance.faults.network import Direction
-from tests.acceptance.faults.schedule import BROKERS, WORKERS, Fault, Strike
+from tests.acceptance.faults.schedule import BROKERS, DISPATCHERS, WORKERS, Fault, Strike
 from tests.acceptance.faults.stack import EXTRA_DISPATCHERS, GROUPS, FaultStack
 
 LATENCY_S: Final = 0.15
@@ -36,6 +36,9 @@ def workers_struck(strike: Strike) -> frozenset[str]:
     """
     if strike.fault in HARMLESS or strike.target == "redis":
         return frozenset()
+    if strike.fault is Fault.RESTART and strike.target in DISPATCHERS:
+        # Told to stop, it leaves nothing behind that anybody waits for.
+        return frozenset()
     process = strike.target.partition(":")[0]
     return frozenset({process}) if process in WORKERS else frozenset(WORKERS)
 
@@ -49,6 +52,8 @@ async def inflicted(strike: Strike, stack: FaultStack, load: Load) -> AsyncItera
                 await undoing.enter_async_context(stack.members[strike.target].down())
             case Fault.FREEZE:
                 await undoing.enter_async_context(stack.members[strike.target].frozen())
+            case Fault.RESTART:
+                await undoing.enter_async_context(stack.members[strike.target].away())
             case Fault.TWO_BROKERS:
                 for broker in strike.target.split("+"):
                     await undoing.enter_async_context(stack.members[broker].down())

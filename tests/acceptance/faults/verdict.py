@@ -10,8 +10,9 @@ from typing import Final
 from schemas.events import FINAL_STATES, State
 from tests.acceptance.faults.bodies import FIRST
 from tests.acceptance.faults.evidence import LEAVE, Evidence, Key, StatusRecord
-from tests.acceptance.faults.interruptions import all_windows, unexplained
+from tests.acceptance.faults.interruptions import all_windows, unexplained, wished
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
+from tests.acceptance.faults.wanting import Action
 
 
 class Broken(StrEnum):
@@ -37,6 +38,8 @@ class Broken(StrEnum):
     STALE = "stale"
     #: Another end than the request asked for.
     UNJUST = "unjust"
+    #: A job that goes on although its client has cancelled it, or that begins.
+    UNHEEDED = "unheeded"
     #: A dead letter of something that was no bad request.
     MISPLACED = "misplaced"
 
@@ -51,6 +54,9 @@ class Violation:
 
 
 ATTEMPTS: Final = 3
+#: How long a job may go on after Kafka has taken the wish to cancel it, while nothing is wrong, or was just before.
+HEED_S: Final = 2.0
+CALM_S: Final = 8.0
 #: Why each flavour is refused; ``null`` is JSON, but no request.
 REFUSED: Final[Mapping[Flavour, tuple[str, ...]]] = {
     Flavour.UNREADABLE: ("malformed_request", "invalid_request"),
@@ -71,7 +77,8 @@ _RANK: Final = {
 def judge(evidence: Evidence) -> list[Violation]:
     """Every promise that does not hold."""
     checks: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
-        lost, invented, duplicate, conflicting, unseen, repeated, non_monotonic, reexecuted, stale, unjust, misplaced,
+        lost, invented, duplicate, conflicting, unseen, repeated, non_monotonic, reexecuted, stale, unjust, unheeded,
+        misplaced,
     )  # fmt: skip
     return [violation for check in checks for violation in check(evidence)]
 
@@ -155,13 +162,15 @@ def non_monotonic(evidence: Evidence) -> Iterator[Violation]:
     """Jobs of which the tables took something back, or which one worker says are where they were before."""
     for key, regression in evidence.regressions:
         yield Violation(Broken.NON_MONOTONIC, _name(key), regression)
+    paused = wished(evidence, Action.PAUSE)
     by_writer: dict[tuple[Key, str], list[StatusRecord]] = defaultdict(list)
     for record in evidence.statuses:
         if record.worker:
             by_writer[record.key, record.worker].append(record)
     for (key, worker), records in by_writer.items():
         for before, after in pairwise(records):
-            given_back = after.attempt == before.attempt and _leaves(evidence, worker)
+            same = after.attempt == before.attempt
+            given_back = same and (key in paused or _leaves(evidence, worker))
             if _place(after) < _place(before) and not given_back:
                 yield Violation(Broken.NON_MONOTONIC, _name(key), f"{worker}: {_said(before)}, then {_said(after)}")
 
@@ -208,18 +217,37 @@ def stale(evidence: Evidence) -> Iterator[Violation]:
 
 def unjust(evidence: Evidence) -> Iterator[Violation]:
     """Jobs that ended in another way than their request deserved."""
-    windows = all_windows(evidence)
+    windows, cancelled = all_windows(evidence), wished(evidence, Action.CANCEL)
     for key, operations in submitted(evidence).items():
         job = evidence.jobs.get(key)
         if job is None or job.result_status is None:
             continue
         wanted = {_deserved(operation) for operation in operations}
+        if key in cancelled:
+            wanted.add((State.CANCELLED, "cancelled"))
         poisoned = (State.FAILED, "poison_job")
         # So many faults can cost a job all its attempts, if each of them struck its worker.
         if len(windows) >= ATTEMPTS:
             wanted.add(poisoned)
         if (State(job.state), job.error_code) not in wanted:
             yield Violation(Broken.UNJUST, _name(key), f"{job.state} ({job.error_code})")
+
+
+def unheeded(evidence: Evidence) -> Iterator[Violation]:
+    """Executions that went on, to their end even, or began long after their job was cancelled in calm times."""
+    taken_s = {
+        wish.key: wish.taken_s
+        for wish in reversed(evidence.wishes)
+        if wish.action is Action.CANCEL and wish.taken_s is not None
+    }
+    for execution in evidence.executions:
+        at_s = taken_s.get((execution.tenant, execution.job_id))
+        last_s = max(execution.begun_s, execution.ended_s or 0.0)
+        if at_s is None or last_s <= at_s + HEED_S:
+            continue
+        if not any(window.begin_s <= last_s and window.end_s >= at_s - CALM_S for window in evidence.windows):
+            detail = f"{last_s - at_s:.1f} s after it was cancelled, at {execution.worker}"
+            yield Violation(Broken.UNHEEDED, _name((execution.tenant, execution.job_id)), detail)
 
 
 def misplaced(evidence: Evidence) -> Iterator[Violation]:

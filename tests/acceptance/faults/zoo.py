@@ -17,12 +17,14 @@ from sqlalchemy import Engine, event
 from runtime.kafka import Publisher
 from runtime.settings import Settings
 from schemas import topics
+from schemas.events import ControlEvent, Lease
 from schemas.requests import GenerateRequest
 from schemas.results import GenerateResult, ResultEvent, Terminal
 from tests.acceptance.faults.schedule import Fault, Schedule, Strike
 from tests.acceptance.faults.verdict import Broken
 from workers.context import JobContext
 from workers.job import Handlers
+from workers.leases import Leases
 
 #: What guards every write of a lease.
 FENCE: Final = " AND jobs.epoch = item.epoch"
@@ -43,6 +45,8 @@ class Bug(StrEnum):
     EARLY_PUBLISH = "published before stored"
     #: The reaper does not count attempts.
     NO_COUNT = "attempts not counted"
+    #: Workers don't hear what clients want of the jobs that they run.
+    DEAF = "cancel not heeded"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ TRIALS: Final = (
     _trial(Bug.EARLY_DELETE, Broken.UNSEEN, Strike(2, Fault.TWO_BROKERS, "kafka-1+kafka-2", 5)),
     _trial(Bug.EARLY_PUBLISH, Broken.DUPLICATE, Strike(2, Fault.AFTER_COMPUTE, "worker-1", 3)),
     _trial(Bug.NO_COUNT, Broken.LOST, Strike(1, Fault.POISON, "load", 1)),
+    Trial(Bug.DEAF, Schedule(0, (), 25), Broken.UNHEEDED),
 )
 
 
@@ -85,6 +90,8 @@ def plant(file: Path) -> None:
         return rewritten(bug, statement), parameters
 
     event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
+    if bug is Bug.DEAF:
+        type.__setattr__(Leases, "stop", _hear_nothing)
     if bug is Bug.EARLY_DELETE:
         event.listen(Engine, "after_cursor_execute", _empty_outbox)
 
@@ -111,7 +118,7 @@ def rewritten(bug: Bug, statement: str) -> str:
             return alike.replace("SELECT jobs.tenant, jobs.id", "SELECT item.tenant, item.id")
         case Bug.NO_COUNT:
             return re.sub(r"(lost_attempts|jobs\.attempt) \+ 1", r"\1", statement)
-        case Bug.NO_FENCE | Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH:
+        case Bug.NO_FENCE | Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH | Bug.DEAF:
             return statement
         case unknown:
             assert_never(unknown)
@@ -140,6 +147,10 @@ def _publish(publisher: Publisher, ctx: JobContext, result: GenerateResult) -> N
     event_id = f"{job.tenant}/{job.id}/result"
     publisher.publish(topics.RESULTS, ended, key=job.id, event_id=event_id, traceparent=job.traceparent)
     publisher.flush(1.0)
+
+
+def _hear_nothing(_leases: Leases, _lease: Lease, _wish: ControlEvent) -> None:
+    """What a deaf worker makes of a wish."""
 
 
 def _empty_outbox(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:

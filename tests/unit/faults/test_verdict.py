@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from schemas.topics import Kind
 from tests.acceptance.faults.evidence import Evidence, JobRow, Letter, StatusRecord, Terminal, Window
@@ -10,6 +11,7 @@ from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.interruptions import in_flight
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
 from tests.acceptance.faults.verdict import Broken, disorders, judge
+from tests.acceptance.faults.wanting import Action, Wished
 
 KEY = ("tenant", "job")
 NEW = Operation(0, *KEY, Kind.GENERATE, Flavour.NEW, b"", b"")
@@ -29,12 +31,17 @@ CLEAN = Evidence(
     statuses=(StatusRecord(KEY, 1, "running", "worker-1"), StatusRecord(KEY, 1, "succeeded", "worker-1")),
     letters=(LETTER,),
     executions=(RUN,),
+    wishes=(),
     windows=(),
 )
 
 
 def broken(evidence: Evidence) -> set[Broken]:
     return {violation.broken for violation in judge(evidence)}
+
+
+CANCEL = Wished(KEY, Action.CANCEL, 10.5)
+CANCELLED = replace(JOB, state="cancelled", result_status="cancelled", error_code="cancelled", usage_rows=0)
 
 
 def test_clean_evidence_holds() -> None:
@@ -62,6 +69,12 @@ def test_clean_evidence_holds() -> None:
         (replace(CLEAN, jobs={KEY: replace(JOB, attempt=2)}), Broken.STALE),
         (replace(CLEAN, jobs={KEY: replace(JOB, state="failed", result_status="failed")}), Broken.UNJUST),
         (replace(CLEAN, letters=(LETTER, replace(LETTER, operation=0))), Broken.MISPLACED),
+        (replace(CLEAN, jobs={KEY: CANCELLED}), Broken.UNJUST),
+        (replace(CLEAN, executions=(structs.replace(RUN, ended_s=13.0),), wishes=(CANCEL,)), Broken.UNHEEDED),
+        (
+            replace(CLEAN, executions=(structs.replace(RUN, begun_s=13.0),), wishes=(CANCEL,)),
+            Broken.UNHEEDED,
+        ),
     ],
 )
 def test_each_broken_promise_is_found(evidence: Evidence, expected: Broken) -> None:
@@ -107,3 +120,24 @@ def test_a_late_word_of_another_process_is_counted_as_disorder() -> None:
     assert judge(replace(CLEAN, statuses=(*CLEAN.statuses, late))) == []
     assert len(list(disorders(replace(CLEAN, statuses=(*CLEAN.statuses, late))))) == 1
     assert list(disorders(CLEAN)) == []
+
+
+def test_a_job_may_end_as_cancelled_once_its_client_wants_that_or_before_it_hears() -> None:
+    stopped = replace(CLEAN, jobs={KEY: CANCELLED}, executions=(structs.replace(RUN, ended_s=None),), wishes=(CANCEL,))
+    assert judge(stopped) == []
+    assert judge(replace(stopped, wishes=(replace(CANCEL, taken_s=None),))) == []
+    assert judge(replace(CLEAN, wishes=(CANCEL,))) == []
+
+
+def test_a_job_may_go_on_after_its_cancel_while_a_fault_keeps_it_from_hearing() -> None:
+    late = replace(CLEAN, executions=(structs.replace(RUN, ended_s=13.0),), wishes=(CANCEL,))
+    assert judge(replace(late, windows=(Window(5.0, 6.0, frozenset(), "latency"),))) == []
+    assert broken(replace(late, windows=(Window(1.0, 2.0, frozenset(), "latency"),))) == {Broken.UNHEEDED}
+
+
+def test_a_job_that_was_paused_runs_again_in_the_same_attempt() -> None:
+    again = structs.replace(AGAIN, attempt=1)
+    statuses = (StatusRecord(KEY, 1, "running", "worker-1"), StatusRecord(KEY, 1, "scheduled", "worker-1"))
+    paused = replace(CLEAN, executions=(structs.replace(RUN, ended_s=None), again), statuses=statuses)
+    assert broken(paused) == {Broken.REEXECUTED, Broken.NON_MONOTONIC}
+    assert judge(replace(paused, wishes=(Wished(KEY, Action.PAUSE, 10.5),))) == []
