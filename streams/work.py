@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 #: worker is in trouble. It is told again a few times before the lease ends.
 UNCONFIRMED: Final = 1 / 2
 LOOKS: Final = 6
-BATCH_JOBS: Final = 500
+#: Their requests come along, of up to a megabyte each.
+BATCH_JOBS: Final = 100
 
 
 def publish_work(
