@@ -65,7 +65,7 @@ class Control:
         """
         wishes = [wish for record in chunk.records if (wish := self._read(record))]
         if wishes:
-            self._tell(await self._database.insist(control.apply, wishes, datetime.now(UTC)))
+            self._tell(await self._database.insist(control.apply, wishes, _now))
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -75,7 +75,7 @@ class Control:
 
     async def sweep(self) -> None:
         """End jobs whose deadline has passed while they wait, and carry out what was noted of those that came back."""
-        self._tell(await self._database.insist(control.sweep, datetime.now(UTC), BATCH_JOBS))
+        self._tell(await self._database.insist(control.sweep, _now, BATCH_JOBS))
 
     def _read(self, record: Record) -> Wish | None:
         headers = {name: value for name, value in record.headers if value is not None}
@@ -118,6 +118,10 @@ class Control:
             )
         except ServerUnreachable as error:
             log.warning("Job %s is stopped once its worker renews its lease. %s", stop.lease.job_id, error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _storable(event: ControlEvent) -> ControlEvent:

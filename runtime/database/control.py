@@ -102,8 +102,11 @@ SELECT_PARTITIONS: Final = text("""
     SELECT worker_id, partition FROM workers WHERE worker_id = ANY(CAST(:workers AS text[]))
 """)
 
+#: Tells when a job ends, asked in the transaction: it may have been tried for long.
+Clock = Callable[[], datetime]
 
-def apply(connection: Connection, wishes: Sequence[Wish], now: datetime) -> list[Consequence]:
+
+def apply(connection: Connection, wishes: Sequence[Wish], clock: Clock) -> list[Consequence]:
     """Carry out clients' wishes, those about one job in their order; what came of each.
 
     A wish that is repeated changes nothing, and one that was carried out before, by its source, is only told again to
@@ -111,7 +114,7 @@ def apply(connection: Connection, wishes: Sequence[Wish], now: datetime) -> list
     of those that have a worker the wish is noted, and the caller tells the worker.
     """
     done, new = carried_out.divide(connection, wishes)
-    consequences: list[Consequence] = []
+    now, consequences = clock(), list[Consequence]()
     for some in _rounds(new):
         jobs = _locked(connection, some)
         # A wish about a job that is there replaces the one that came before the job.
@@ -123,9 +126,10 @@ def apply(connection: Connection, wishes: Sequence[Wish], now: datetime) -> list
     return consequences
 
 
-def sweep(connection: Connection, now: datetime, most: int) -> list[Consequence]:
+def sweep(connection: Connection, clock: Clock, most: int) -> list[Consequence]:
     """Carry out what was noted of jobs that wait by now, and end those whose deadline has passed, ``most`` of each."""
-    consequences = apply(connection, [Wish(wish) for wish in remembered.met(connection, most)], now)
+    consequences = apply(connection, [Wish(wish) for wish in remembered.met(connection, most)], clock)
+    now = clock()
     noted = _standings(connection.execute(LOCK_CONTROLLED, {"most": most}))
     remembered.forget(connection, [(job.tenant, job.id) for job in noted], "cancel", "pause")
     cases = [_case(Wish(job.control), job, decide) for job in noted if job.control]

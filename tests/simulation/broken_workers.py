@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from runtime.database.workers import renew_worker
 from schemas.codec import decode
 from schemas.events import Lease, Slots, StopEvent, WorkEvent
@@ -75,6 +77,22 @@ class _SaysItIsFree(Desk):
 
     def free(self) -> Slots:
         return self.room()
+
+
+class _Timeless(Desk):
+    """Gives jobs without their deadlines to the handlers."""
+
+    def take(self, work: WorkEvent) -> None:
+        request = replace(work.job.request, deadline=None)
+        super().take(replace(work, job=replace(work.job, request=request)))
+
+
+class IgnoresDeadlines(Worker):
+    """Runs jobs to their end, however late."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._desk.__class__ = _Timeless
 
 
 class HidesWhatItHas(Worker):

@@ -81,6 +81,8 @@ BUGS: Final = (
         ),
     ),
     _statement("a job is leased although its client cancelled it", jobs.lease, servers.lease_cancelled),
+    _statement("a job is leased although its deadline has passed", jobs.lease, servers.lease_overdue),
+    Bug("a job goes on after its deadline", Parts(worker=broken_workers.IgnoresDeadlines)),
     # Results
     _statement("a result is stored without its outbox row", outcomes.settle, servers.settle_without_outbox),
     _statement("the outbox is read past running transactions", outbox.waiting, servers.wait_for_nobody),

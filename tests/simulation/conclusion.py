@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from runtime.database.admissions import Source, request_digest
@@ -19,6 +20,8 @@ from tests.simulation.transitions import ATTEMPTS, FINAL, Transitions
 from tests.simulation.workload import Ending, Fate, Submission, Workload
 
 POISON: Final = "poison_job"
+#: How far the clocks on the processes' walls are from Postgres', and a little more.
+CLOCKS_APART: Final = timedelta(seconds=2.1)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,10 @@ class Conclusion:
         if row.state == State.CANCELLED.value:
             if not self._load.cancelled(row.key):
                 self._journal.violate("ends as planned", f"{'/'.join(row.key)} was cancelled, and nobody asked for it")
+        elif row.state == State.EXPIRED.value:
+            ended = row.finished_at
+            if row.deadline is None or ended is None or ended < row.deadline - CLOCKS_APART:
+                self._journal.violate("ends as planned", f"{'/'.join(row.key)} expired at {ended}, due {row.deadline}")
         elif plan.ending is Ending.KILLS:
             if not poisoned or row.attempt != ATTEMPTS:
                 self._journal.violate("poison", f"{'/'.join(row.key)} ended {row.state} in attempt {row.attempt}")

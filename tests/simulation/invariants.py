@@ -11,6 +11,7 @@ from typing import Any, Final
 from schemas import topics
 from schemas.events import State
 from schemas.topics import Kind
+from tests.simulation.clock import at
 from tests.simulation.conclusion import Conclusion
 from tests.simulation.journal import Journal
 from tests.simulation.kafka import Broker, Place, SimRecord
@@ -147,6 +148,9 @@ class Monitor:
         lost_s = self._transitions.ended_s.get((run.key, run.epoch))
         if lost_s is not None and self._late(lost_s, run.process):
             self._journal.violate("stops", f"{where} {self._loop.time() - lost_s:.1f} s after its lease")
+        deadline = self._tables.jobs[run.key].deadline
+        if deadline and self._late((deadline - at(0.0)).total_seconds(), run.process):
+            self._journal.violate("deadline", f"{where} long after its deadline")
         wished_s = self._transitions.wished_s.get(run.key)
         if wished_s is not None and self._late(wished_s, run.process):
             self._journal.violate("cancel", f"{where} {self._loop.time() - wished_s:.1f} s after it was cancelled")

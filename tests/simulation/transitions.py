@@ -104,6 +104,8 @@ class Transitions:
             self.began_s[key, row.epoch] = self.leased_s[row.kind] = self._loop.time()
             if row.control and row.control.action == "cancel":
                 self._violate("cancel", row, "it was leased, and its client had cancelled it")
+            if row.deadline and row.scheduled_at and row.deadline <= row.scheduled_at:
+                self._violate("deadline", row, "it was leased after its deadline")
             self.holders[key].add(row.worker_id or "")
             self._moved(row, f"leased to {row.worker_id}")
         elif was.state in LEASED and row.state not in LEASED:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from runtime.database import control
 from runtime.database.consequences import Case, Consequence, consequence, ended, expiry, terminal
+from runtime.database.control import Clock
 from runtime.database.wishes import (
     Decision,
     End,
@@ -29,9 +30,9 @@ from tests.simulation.tables import JobRow, Key, Tables, Transaction
 WAITING: Final = (State.QUEUED.value, State.PAUSED.value)
 
 
-def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], now: datetime) -> list[Consequence]:
+def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], clock: Clock) -> list[Consequence]:
     """As ``control.apply``, one wish after the other, without retries of jobs that have ended."""
-    known = dict(tables.carried_out)
+    now, known = clock(), dict(tables.carried_out)
     done = [wish for wish in wishes if _is_done(known, wish)]
     new = [wish for wish in wishes if not _is_done(known, wish)]
     found = []
@@ -46,10 +47,11 @@ def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], now: datetime
     return found + [_carry_out(tables, tx, wish, now, decide_again) for wish in done]
 
 
-def sweep(tables: Tables, tx: Transaction, now: datetime, most: int) -> list[Consequence]:
+def sweep(tables: Tables, tx: Transaction, clock: Clock, most: int) -> list[Consequence]:
     """As ``control.sweep``."""
+    now = clock()
     met = [wish for key, wish in tables.wishes.items() if key in tables.jobs]
-    done = apply(tables, tx, [Wish(wish) for wish in met], now)
+    done = apply(tables, tx, [Wish(wish) for wish in met], clock)
     noted = [row for row in tables.jobs.values() if row.state == State.QUEUED.value and row.control][:most]
     for row in noted:
         _forget(tables, row.key, "cancel", "pause")

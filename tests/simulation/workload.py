@@ -113,7 +113,8 @@ def _add(load: Workload, rng: random.Random, number: int, *, poison: bool) -> No
         return
     plan = _plan(rng, kind, poison=poison)
     priority = rng.choice(("high", "normal", "normal", "batch"))
-    first = Submission(at_s, kind, _body(kind, key, priority=priority), Fate.RUNS, key, plan)
+    limit = {"deadline": at(at_s + rng.uniform(0.5, 10.0)).isoformat()} if rng.random() < 0.12 else {}
+    first = Submission(at_s, kind, _body(kind, key, priority=priority, **limit), Fate.RUNS, key, plan)
     load.submissions.append(first)
     load.plans[key] = plan
     _add_wishes(load, rng, key, at_s)

@@ -59,11 +59,11 @@ def wish(
 
 
 def apply(connection: Connection, *wishes: Wish) -> list[Consequence]:
-    return control.apply(connection, wishes, datetime.now(UTC))
+    return control.apply(connection, wishes, lambda: datetime.now(UTC))
 
 
 def sweep(connection: Connection) -> list[Consequence]:
-    return control.sweep(connection, datetime.now(UTC), 100)
+    return control.sweep(connection, lambda: datetime.now(UTC), 100)
 
 
 def state(connection: Connection, job_id: str = "a", tenant: str = "default") -> State:

@@ -132,7 +132,7 @@ def test_no_job_is_leased_as_it_is_admitted_that_will_not_run(connection: Connec
     assert late.request is not None
     late = replace(late, request=msgspec.structs.replace(late.request, deadline=datetime(2020, 1, 1, tzinfo=UTC)))
     wish = ControlEvent(action="cancel", job_id="unwanted")
-    control.apply(connection, [Wish(wish, TRACE, Source("headrace.control.v1", 0, 0))], NOW)
+    control.apply(connection, [Wish(wish, TRACE, Source("headrace.control.v1", 0, 0))], lambda: NOW)
     rows = [rejection("refused"), late, admission("unwanted")]
     workers = {("default", row.id): "worker-1" for row in rows}
     assert admissions.admit_and_lease(connection, rows, workers, 30.0) == ([Admitted.NEW] * 3, [])

@@ -167,8 +167,8 @@ class Drawn:
                 (rng.randrange(2), rng.choice(WORKERS), self._leases(tables), span_s),
             ),
             lambda: (workers.release_partition, (rng.randrange(2), rng.choice(WORKERS))),
-            lambda: (control.apply, (self._wishes(tables), NOW)),
-            lambda: (control.sweep, (NOW, 10)),
+            lambda: (control.apply, (self._wishes(tables), lambda: NOW)),
+            lambda: (control.sweep, (lambda: NOW, 10)),
             lambda: (quotas.waiting, ()),
         ]
         weights = (4, 5, 1, 2, 1, 1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 3, 1, 1)

@@ -117,10 +117,10 @@ def want(connection: Connection) -> None:
     admissions.admit(connection, [admission("e"), admission("f")])
     actions = {"d": "cancel", "e": "pause", "f": "cancel", "g": "cancel", "h": "resume"}
     wishes = [Wish(ControlEvent(action=action, job_id=job_id)) for job_id, action in actions.items()]  # type: ignore[arg-type]
-    control.apply(connection, wishes, NOW)
+    control.apply(connection, wishes, lambda: NOW)
     again = Wish(ControlEvent(action="retry", job_id="f"), TRACE, Source("headrace.control.v1", 0, 1))
-    control.apply(connection, [again], NOW)
-    control.sweep(connection, NOW, 10)
+    control.apply(connection, [again], lambda: NOW)
+    control.sweep(connection, lambda: NOW, 10)
 
 
 @pytest.mark.parametrize("name", sorted(set(STATEMENTS) - SCANS_BY_DESIGN))

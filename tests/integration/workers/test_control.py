@@ -29,7 +29,7 @@ def note(rig: Rig, item: LeasedJob, action: Action, *, keep_partial: bool = Fals
     """Write the wish into the job's row, as the dispatcher does first."""
     wish = ControlEvent(action=action, job_id=item.job.id, keep_partial=keep_partial)
     with rig.database.begin() as connection:
-        (told,) = control.apply(connection, [Wish(wish)], datetime.now(UTC))
+        (told,) = control.apply(connection, [Wish(wish)], lambda: datetime.now(UTC))
     assert told.stop is not None
     return told.stop
 
