@@ -8,7 +8,8 @@ Times are arguments, in seconds of one clock. Postgres has the queue; this holds
 - jobs that come while there is room need not wait at all (``newcomers``);
 - for the job whose turn it is a worker by the models that the workers hold (``placement``). Where none is
   right yet, the job's model is put aside for a while (``parking``) and others go before it;
-- for a last attempt a worker of its own (``lone``).
+- for a last attempt a worker of its own (``lone``);
+- and the workers themselves, with what they were sent (``fleet``).
 
 A decision takes O(log jobs + workers); there are 64 workers at most.
 """
@@ -25,6 +26,7 @@ from schemas.limits import ATTEMPTS
 from schemas.topics import Kind
 from streams.credits import Assignment, Worker
 from streams.estimates import LoadTimes, RunTimes
+from streams.fleet import Fleet
 from streams.lanes import Lane
 from streams.lone import Lone, idle_worker
 from streams.newcomers import newcomers
@@ -47,14 +49,12 @@ class Scheduler:
         self._most = queue_jobs
         self._lanes = {kind: Lane() for kind in Kind}
         self._lone = Lone()
-        self._workers: dict[str, Worker] = {}
+        self._fleet = Fleet()
         self._runs = RunTimes()
         self._loads = LoadTimes()
-        self._placement = Placement(self._workers, self._runs, self._loads)
+        self._placement = Placement(self._fleet.by_id, self._runs, self._loads)
         # Memory is filled from the database until something finds no room.
         self._filling = True
-        # Workers whose slots or models changed since the last decision: a dict for its order.
-        self._changed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._lone.jobs) + sum(len(lane) for lane in self._lanes.values())
@@ -113,58 +113,56 @@ class Scheduler:
     def heartbeat(self, beat: Heartbeat, at_s: float) -> bool:
         """Take a worker's sign of life, received at ``at_s``; False for one that is older than another."""
         if beat.leaving:
-            return bool(self._forget([beat.worker_id] if beat.worker_id in self._workers else []))
-        worker = self._workers.get(beat.worker_id)
-        if worker is None:
-            # One worker reads a partition: whoever announced it before has lost it.
-            self._forget([other.id for other in self._workers.values() if other.beat.partition == beat.partition])
-            self._workers[beat.worker_id] = Worker(beat, at_s)
-            self._placement.workers_changed()
-            self._wake_all()
-        else:
-            steps = worker.update(beat, at_s)
-            if steps is None:
-                return False
-            for step in steps:
-                self._runs.observe(step.kind, step.busy_s, step.ended, at_s)
-            before = set(worker.held())
-            for model, load_s in worker.loaded():
-                self._loads.observe(model, load_s)
-            for model in before.difference(worker.held()):
-                # Whoever waited for this worker to have it looks for another.
-                for lane in self._lanes.values():
-                    lane.parking.wake_model(model)
-        self._changed[beat.worker_id] = None
+            return bool(self._forget([beat.worker_id]))
+        news = self._fleet.heartbeat(beat, at_s)
+        if news is None:
+            return False
+        if news.new:
+            self._workers_changed()
+        for step in news.progress:
+            self._runs.observe(step.kind, step.busy_s, step.ended, at_s)
+        for model, load_s in news.loaded:
+            self._loads.observe(model, load_s)
+        for model in news.dropped:
+            # Whoever waited for this worker to have it looks for another.
+            for lane in self._lanes.values():
+                lane.parking.wake_model(model)
         return True
 
     def remove_silent(self, before_s: float) -> list[str]:
         """Forget the workers that were not heard of since ``before_s``; their ids."""
-        return self._forget([worker.id for worker in self._workers.values() if worker.seen_s < before_s])
+        return self._forget(self._fleet.silent(before_s))
 
     def release_lost(self, before_s: float) -> None:
         """Free the slots of what was assigned before ``before_s`` and never taken: its lease has run out."""
-        for worker in self._workers.values():
-            for assignment in worker.lost(before_s):
-                self.release(assignment)
+        self._fleet.release_lost(before_s)
+
+    def sent(self, assignment: Assignment, offset: int) -> None:
+        """Note where the assignment's event lies; the worker's position then tells when it was taken."""
+        self._fleet.sent(assignment, offset)
+
+    def release(self, assignment: Assignment) -> None:
+        """Give the slot back: the job was not leased, or its event not delivered."""
+        self._fleet.release(assignment)
 
     def free(self, kind: Kind) -> int:
         """The jobs of a kind that the workers could take now."""
-        return sum(max(worker.free(kind), 0) for worker in self._workers.values())
+        return self._fleet.free(kind)
 
     @property
     def workers(self) -> int:
         """How many workers there are."""
-        return len(self._workers)
+        return len(self._fleet)
 
     # Decisions
 
     def next_assignments(self, most: int, at_s: float) -> list[Assignment]:
         """Take out the next jobs that have a worker, at most ``most``; each kind in turn, then last attempts."""
-        self._lone.reserve(self._workers.values(), self._runs, at_s)
+        self._lone.reserve(self._fleet.workers, self._runs, at_s)
         self._wake(at_s)
         given: list[Assignment] = []
         streams = [
-            self._of_lane(lane, Offers(kind, self._workers.values()), at_s)
+            self._of_lane(lane, Offers(kind, self._fleet.workers), at_s)
             for kind, lane in self._lanes.items()
             if len(lane)
         ]
@@ -186,27 +184,15 @@ class Scheduler:
         if not lane.complete or self.free(kind) <= 0:
             # What the database has besides would go before them, or all have to wait.
             return []
-        held = {model for worker in self._workers.values() for model in worker.held()} if len(lane.parking) else None
+        held = self._fleet.held() if len(lane.parking) else None
         going = newcomers(jobs, lane, self.free(kind) - len(lane), held)
-        offers = Offers(kind, self._workers.values(), newcomers=True)
+        offers = Offers(kind, self._fleet.workers, newcomers=True)
         if len(going) <= self.free(kind):
             return list(self._all_of(going, offers, at_s))
         turns = Lane()
         for job in going:
             turns.push(job, at_s)
         return list(self._of_lane(turns, offers, at_s))
-
-    def sent(self, assignment: Assignment, offset: int) -> None:
-        """Note where the assignment's event lies; the worker's position then tells when it was taken."""
-        if worker := self._workers.get(assignment.worker_id):
-            worker.sent(assignment, offset)
-            self._changed[worker.id] = None
-
-    def release(self, assignment: Assignment) -> None:
-        """Give the slot back: the job was not leased, or its event not delivered."""
-        if worker := self._workers.get(assignment.worker_id):
-            worker.revoke(assignment)
-            self._changed[worker.id] = None
 
     # Forecasts
 
@@ -226,8 +212,8 @@ class Scheduler:
         ]
 
     def _outlook(self, kind: Kind, item: Waiting, position: int) -> Outlook:
-        slots = sum(worker.slots(kind) for worker in self._workers.values() if worker.open)
-        return outlook(item.job, position, free=self.free(kind), slots=slots, run_s=self._runs.run_s(kind))
+        free, slots = self._fleet.free(kind), self._fleet.slots(kind)
+        return outlook(item.job, position, free=free, slots=slots, run_s=self._runs.run_s(kind))
 
     def _of_lane(self, lane: Lane, offers: Offers, at_s: float) -> Iterator[Assignment]:
         while offers.able and (flow := lane.next_flow()):
@@ -257,7 +243,7 @@ class Scheduler:
                 yield assignment
 
     def _alone(self, at_s: float) -> Iterator[Assignment]:
-        while (job := self._lone.first()) and (worker := idle_worker(self._workers.values(), job)):
+        while (job := self._lone.first()) and (worker := idle_worker(self._fleet.workers, job)):
             worker.reserved = False
             worker.alone = self._assign(worker, self._lone.take(at_s), at_s)
             yield worker.alone
@@ -267,13 +253,13 @@ class Scheduler:
 
     def _wake(self, at_s: float) -> None:
         """Move jobs up that have waited long enough, and look again at those for which something changed."""
+        changed = self._fleet.take_changed()
         for kind, lane in self._lanes.items():
             lane.promote(at_s)
             if not len(lane.parking):
                 continue
-            for worker_id in self._changed:
-                worker = self._workers.get(worker_id)
-                if worker is None or (free := worker.free(kind)) <= 0:
+            for worker in changed:
+                if (free := worker.free(kind)) <= 0:
                     continue
                 for model in worker.held():
                     lane.parking.wake(model, free)
@@ -281,7 +267,6 @@ class Scheduler:
                     lane.parking.wake_cold()
             if self.free(kind):
                 lane.parking.wake_due(at_s)
-        self._changed.clear()
 
     def _make_room(self, job: QueuedJob) -> bool:
         """Have another job give way to this one, unless this one's tenant would be the next to do so."""
@@ -298,14 +283,13 @@ class Scheduler:
             lane.refused = True
         return room
 
-    def _forget(self, worker_ids: list[str]) -> list[str]:
-        for worker_id in worker_ids:
-            del self._workers[worker_id]
-        if worker_ids:
-            self._placement.workers_changed()
-            self._wake_all()
-        return worker_ids
+    def _forget(self, worker_ids: Iterable[str]) -> list[str]:
+        gone = self._fleet.forget(worker_ids)
+        if gone:
+            self._workers_changed()
+        return gone
 
-    def _wake_all(self) -> None:
+    def _workers_changed(self) -> None:
+        self._placement.workers_changed()
         for lane in self._lanes.values():
             lane.parking.wake_all()

@@ -105,7 +105,7 @@ class Sociable(Scheduler):
 
     def _alone(self, at_s: float) -> Iterator[Assignment]:
         for assignment in super()._alone(at_s):
-            self._workers[assignment.worker_id].alone = None
+            self._fleet.by_id[assignment.worker_id].alone = None
             yield assignment
 
 
