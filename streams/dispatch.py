@@ -6,7 +6,7 @@ While it moves, two may; a job is leased once all the same, because the database
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -24,6 +24,7 @@ from schemas.events import Heartbeat, State, StatusEvent
 from schemas.topics import Kind
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
+from streams.departures import Departures
 from streams.instruments import Instruments
 from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
@@ -40,8 +41,6 @@ POLL_S: Final = 0.5
 #: Jobs that are read at such a time; while there is room for more than the database has, many at once.
 POLL_JOBS: Final = 500
 REFILL_JOBS: Final = 5_000
-#: Workers that left, of which a lease may still be on its way.
-GONE_WORKERS: Final = 1_000
 #: Jobs that are leased in one transaction.
 BATCH_JOBS: Final = 500
 
@@ -63,9 +62,7 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._polled_s = 0.0
         self._places = Places(publisher)
-        #: Workers that have said that they leave, the last of them; and those whose leases are to be ended.
-        self._gone: OrderedDict[str, None] = OrderedDict()
-        self._leaving: set[str] = set()
+        self._departures = Departures(database)
         #: What a stop waits for.
         self.underway = Underway()
         # Found once, not for each job.
@@ -138,7 +135,8 @@ class Dispatch:
     async def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        await self._vacate()
+        if await self._departures.settle():
+            self._polled_s = 0.0
         for worker_id in self._scheduler.remove_silent(now_s - SILENT_S):
             log.warning("Worker %s sends no heartbeats and gets no more jobs.", worker_id)
         self._scheduler.release_lost(now_s - self.lease_s)
@@ -161,14 +159,6 @@ class Dispatch:
         self._show()
         if self._places.due(now_s):
             self._places.tell(self._scheduler.outlooks(PLACES_JOBS), now_s)
-
-    async def _vacate(self) -> None:
-        """Queue what workers that left had not taken yet, or what was leased to them meanwhile."""
-        if leaving := list(self._leaving):
-            self._leaving.clear()
-            if queued := await self._database.insist(jobs.vacate, leaving):
-                log.info("%d jobs were on their way to workers that have left: they are queued again.", len(queued))
-                self._polled_s = 0.0
 
     async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
         for kind in kinds:
@@ -199,8 +189,8 @@ class Dispatch:
         by_job = {(item.job.tenant, item.job.id): item for item in leased}
         for assignment in assignments:
             item = by_job.get((assignment.job.tenant, assignment.job.id))
-            if item and assignment.worker_id in self._gone:
-                self._leaving.add(assignment.worker_id)
+            if item and assignment.worker_id in self._departures:
+                self._departures.left(assignment.worker_id)
                 self._wake.set()
             elif item is None:
                 # It was given to a worker before, by another dispatcher or from an older list; or it is not new.
@@ -242,10 +232,7 @@ class Dispatch:
             log.warning("A heartbeat at offset %d is not readable: %s", record.offset, printable(str(error)))
             return "malformed"
         if beat.leaving:
-            self._gone[beat.worker_id] = None
-            self._leaving.add(beat.worker_id)
-            if len(self._gone) > GONE_WORKERS:
-                self._gone.popitem(last=False)
+            self._departures.left(beat.worker_id)
         return "taken" if self._scheduler.heartbeat(beat, asyncio.get_running_loop().time()) else "outdated"
 
     def _show(self) -> None:
