@@ -80,7 +80,7 @@ class Conclusion:
             len(self._sent) == len(self._load.submissions)
             and not self._tables.outbox
             and all(row.state in FINAL for row in self._tables.jobs.values())
-            and all(self._answered(sent) for sent in self._sent)
+            and self._answered()
         )
 
     def conclude(self) -> None:
@@ -103,8 +103,19 @@ class Conclusion:
         for key in self._tables.outbox:
             self._journal.violate("announced", f"{'/'.join(key)} is left in the outbox")
 
-    def _answered(self, sent: _Sent) -> bool:
-        return sent.submission.key in self._tables.jobs or sent.source in self._dead_letters()
+    def _answered(self) -> bool:
+        letters = self._dead_letters()
+        return all(sent.source in letters if self._due(sent) else self._has_job(sent) for sent in self._sent)
+
+    def _has_job(self, sent: _Sent) -> bool:
+        return sent.submission.key in self._tables.jobs
+
+    def _due(self, sent: _Sent) -> bool:
+        """Whether a dead letter is due to what was sent: it is unreadable, refused, or another's id."""
+        if sent.submission.fate in (Fate.DEAD_LETTER, Fate.REFUSED):
+            return True
+        row = self._tables.jobs.get(sent.submission.key) if sent.submission.key else None
+        return row is not None and row.request_sha256 != _digest(sent.submission)
 
     def _dead_letters(self) -> dict[Source, SimRecord]:
         found = {}
@@ -118,12 +129,10 @@ class Conclusion:
     def _check(self, sent: _Sent, letters: dict[Source, SimRecord]) -> None:
         submission = sent.submission
         letter = letters.get(sent.source)
-        row = self._tables.jobs.get(submission.key) if submission.key else None
-        if submission.key and row is None:
+        if submission.key and not self._has_job(sent):
             self._journal.violate("nothing lost", f"{sent.name} has no job")
             return
-        owns = row is not None and row.request_sha256 == _digest(submission)
-        due = submission.fate in (Fate.DEAD_LETTER, Fate.REFUSED) or not owns
+        due = self._due(sent)
         if due and letter is None:
             self._journal.violate("nothing lost", f"{sent.name} has no dead letter")
         if letter and not due:
