@@ -42,7 +42,8 @@ INSERT_JOBS: Final = text("""
          WITH ORDINALITY
          AS item(tenant, id, kind, state, priority, model, request, sha256, traceparent, topic, partition, "offset",
                 deadline, submitted_at, queued_at, error_code, cost, worker_id, number)
-    LEFT JOIN wishes ON wishes.tenant = item.tenant AND wishes.job_id = item.id
+    LEFT JOIN wishes
+        ON wishes.tenant = item.tenant AND wishes.job_id = item.id AND wishes.control->>'action' <> 'resume'
     CROSS JOIN LATERAL (
         SELECT worker_id IS NOT NULL AND wishes.control IS NULL AND (deadline IS NULL OR deadline > now())
     ) AS lease(leased)

@@ -9,7 +9,6 @@ from runtime.database.admissions import Admission, Admitted
 from runtime.database.wishes import (
     Decision,
     End,
-    Forget,
     Move,
     Nothing,
     Remember,
@@ -92,7 +91,7 @@ def consequence(case: Case, partitions: Mapping[str, int], now: datetime) -> Con
             )
         case Nothing(reason):
             return Consequence(wish.action, tenant, job_id, decision.fate, reason)
-        case Withdraw() | Remember() | Forget() | Resubmit():
+        case Withdraw() | Remember() | Resubmit():
             return Consequence(wish.action, tenant, job_id, decision.fate)
         case unknown:
             assert_never(unknown)

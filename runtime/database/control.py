@@ -16,7 +16,6 @@ from runtime.database.resubmission import resubmit
 from runtime.database.wishes import (
     Decision,
     End,
-    Forget,
     Move,
     Remember,
     Resubmit,
@@ -118,7 +117,7 @@ def apply(connection: Connection, wishes: Sequence[Wish], clock: Clock) -> list[
     for some in _rounds(new):
         jobs = _locked(connection, some)
         # A wish about a job that is there replaces the one that came before the job.
-        remembered.forget(connection, jobs, "cancel", "pause")
+        remembered.forget(connection, jobs)
         consequences += _carry_out(connection, [_case(wish, jobs.get(wish.key), decide) for wish in some], now)
     if done:
         jobs = _locked(connection, done)
@@ -128,11 +127,11 @@ def apply(connection: Connection, wishes: Sequence[Wish], clock: Clock) -> list[
 
 def sweep(connection: Connection, clock: Clock, most: int) -> list[Consequence]:
     """Carry out what was noted of jobs that wait by now, and end those whose deadline has passed, ``most`` of each."""
-    consequences = apply(connection, [Wish(wish) for wish in remembered.met(connection, most)], clock)
+    consequences = apply(connection, [Wish(wish) for wish in remembered.take_met(connection, most)], clock)
     now = clock()
-    noted = _standings(connection.execute(LOCK_CONTROLLED, {"most": most}))
-    remembered.forget(connection, [(job.tenant, job.id) for job in noted], "cancel", "pause")
-    cases = [_case(Wish(job.control), job, decide) for job in noted if job.control]
+    controlled = _standings(connection.execute(LOCK_CONTROLLED, {"most": most}))
+    cases = [_case(Wish(job.control), job, decide) for job in controlled if job.control]
+    remembered.forget_noted(connection, [case.wish.event for case in cases])
     consequences += _carry_out(connection, cases, now)
     overdue = [(job, expiry(job)) for job in _standings(connection.execute(LOCK_OVERDUE, {"most": most}))]
     _end(connection, overdue, now)
@@ -148,7 +147,6 @@ def _carry_out(connection: Connection, cases: Sequence[Case], now: datetime) -> 
     """Write what was decided, with one statement a kind of decision."""
     wanted = [case.wish.event for case in cases if isinstance(case.decision, Remember)]
     remembered.remember(connection, wanted)
-    remembered.forget(connection, [case.key for case in cases if isinstance(case.decision, Forget)], "pause")
     ends = [(case.job, cancelled(case.wish.event)) for case in cases if case.job and isinstance(case.decision, End)]
     _end(connection, ends, now)
     _change(connection, [case for case in cases if isinstance(case.decision, Move | Tell | Withdraw)])

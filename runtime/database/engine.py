@@ -25,6 +25,13 @@ SILENCE_S: Final = 12
 FRESH_S: Final = 1.0
 #: No statement of ours takes so long unless the server is in trouble.
 STATEMENT_TIMEOUT_MS: Final = 30_000
+#: How long a transaction may wait for its next statement. All of ours are written to end at once: one that waits has a
+#: client that is frozen or cut off, and holds up everybody who needs its rows, and the relay.
+IDLE_TRANSACTION_MS: Final = 5_000
+#: How often Postgres looks whether the client of a statement is still there.
+CLIENT_CHECK_MS: Final = 2_000
+#: Both ends give up a silent connection as soon.
+KEEPALIVES: Final = {"keepalives_idle": SILENCE_S // 2, "keepalives_interval": SILENCE_S // 4, "keepalives_count": 2}
 
 
 class Database:
@@ -46,10 +53,8 @@ class Database:
                 # A server that vanished without a word is noticed in about this time, and not never: a worker
                 # waits for the answers to its renewals for as long as there may come one.
                 "tcp_user_timeout": SILENCE_S * 1_000,
-                "keepalives_idle": SILENCE_S // 2,
-                "keepalives_interval": SILENCE_S // 4,
-                "keepalives_count": 2,
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+                **KEEPALIVES,
+                "options": _options(),
             },
         )
         _try_idle_connections(self.engine)
@@ -75,6 +80,18 @@ class Database:
     def close(self) -> None:
         """Close every idle connection; those in use close as they come back."""
         self.engine.dispose()
+
+
+def _options() -> str:
+    """The session's settings."""
+    settings = {
+        "timezone": "UTC",
+        "statement_timeout": STATEMENT_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_MS,
+        "client_connection_check_interval": CLIENT_CHECK_MS,
+        **{f"tcp_{name}": value for name, value in KEEPALIVES.items()},
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 def _try_idle_connections(engine: Engine) -> None:

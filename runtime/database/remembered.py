@@ -1,4 +1,8 @@
-"""Clients' wishes that came before their jobs: they wait for as long as Kafka keeps requests."""
+"""Clients' wishes that came before their jobs: they wait for as long as Kafka keeps requests.
+
+Of each job the last wish is kept, a resume too: whoever admits the job, or meets the pause before it, may do so in
+a transaction that has not seen the resume, which then has to be there for the next sweep.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -24,16 +28,31 @@ FORGET_WISHES: Final = text("""
     DELETE FROM wishes
     USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, id)
     WHERE wishes.tenant = item.tenant AND wishes.job_id = item.id
-      AND wishes.control->>'action' = ANY(CAST(:actions AS text[]))
+""")
+
+#: Not what has replaced it since the job was admitted.
+FORGET_NOTED: Final = text("""
+    DELETE FROM wishes
+    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:controls AS text[]))
+          AS item(tenant, id, control)
+    WHERE wishes.tenant = item.tenant AND wishes.job_id = item.id AND wishes.control::jsonb = item.control::jsonb
 """)
 
 FORGET_OLD_WISHES: Final = text("DELETE FROM wishes WHERE created_at < now() - make_interval(secs => :age_s)")
 
-SELECT_MET: Final = text("""
-    SELECT wishes.control::text AS control
-    FROM wishes JOIN jobs ON jobs.tenant = wishes.tenant AND jobs.id = wishes.job_id
-    WHERE wishes.created_at > now() - make_interval(secs => :age_s)
-    LIMIT :most
+#: Taken away at once: whoever wants something else of the job meanwhile waits, and finds nothing to replace.
+TAKE_MET: Final = text("""
+    DELETE FROM wishes
+    USING (
+        SELECT wishes.tenant, wishes.job_id
+        FROM wishes JOIN jobs ON jobs.tenant = wishes.tenant AND jobs.id = wishes.job_id
+        WHERE wishes.created_at > now() - make_interval(secs => :age_s)
+        ORDER BY wishes.tenant, wishes.job_id
+        LIMIT :most
+        FOR UPDATE OF wishes SKIP LOCKED
+    ) AS met
+    WHERE wishes.tenant = met.tenant AND wishes.job_id = met.job_id
+    RETURNING wishes.control::text AS control
 """)
 
 #: A wish waits for its request for as long as Kafka keeps that.
@@ -45,22 +64,21 @@ MEETING_S: Final = 60.0
 def remember(connection: Connection, wishes: Sequence[ControlEvent]) -> None:
     """Keep wishes about jobs that are not there yet; ``admissions`` gives each job its own."""
     if wishes:
-        connection.execute(
-            REMEMBER_WISHES,
-            {
-                "tenants": [wish.tenant for wish in wishes],
-                "ids": [wish.job_id for wish in wishes],
-                "controls": [encode(wish).decode() for wish in wishes],
-            },
-        )
+        connection.execute(REMEMBER_WISHES, _columns(wishes))
 
 
-def forget(connection: Connection, jobs: Iterable[tuple[str, str]], *actions: str) -> None:
-    """Drop the wishes for these actions about these jobs, given as (tenant, id)."""
+def forget(connection: Connection, jobs: Iterable[tuple[str, str]]) -> None:
+    """Drop the wishes about these jobs, given as (tenant, id)."""
     keys = list(jobs)
     if keys:
         columns = {"tenants": [tenant for tenant, _ in keys], "ids": [job_id for _, job_id in keys]}
-        connection.execute(FORGET_WISHES, {**columns, "actions": list(actions)})
+        connection.execute(FORGET_WISHES, columns)
+
+
+def forget_noted(connection: Connection, wishes: Sequence[ControlEvent]) -> None:
+    """Drop these wishes, which were noted with their jobs."""
+    if wishes:
+        connection.execute(FORGET_NOTED, _columns(wishes))
 
 
 def forget_old(connection: Connection) -> None:
@@ -68,7 +86,15 @@ def forget_old(connection: Connection) -> None:
     connection.execute(FORGET_OLD_WISHES, {"age_s": WISH_AGE_S})
 
 
-def met(connection: Connection, most: int) -> list[ControlEvent]:
-    """Wishes whose job was admitted in the same moment, by a transaction that could not see them."""
-    rows = connection.execute(SELECT_MET, {"age_s": MEETING_S, "most": most})
+def take_met(connection: Connection, most: int) -> list[ControlEvent]:
+    """Wishes whose job was admitted in the same moment, by a transaction that could not see them; now they are gone."""
+    rows = connection.execute(TAKE_MET, {"age_s": MEETING_S, "most": most})
     return [wish for row in rows if (wish := noted(row.control))]
+
+
+def _columns(wishes: Sequence[ControlEvent]) -> dict[str, object]:
+    return {
+        "tenants": [wish.tenant for wish in wishes],
+        "ids": [wish.job_id for wish in wishes],
+        "controls": [encode(wish).decode() for wish in wishes],
+    }

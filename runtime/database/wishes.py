@@ -106,16 +106,9 @@ class Resubmit:
 
 @dataclass(frozen=True)
 class Remember:
-    """There is no such job yet: the wish waits for it."""
+    """There is no such job yet, as far as this transaction can see: the wish waits for it."""
 
     fate: ClassVar[str] = "remembered"
-
-
-@dataclass(frozen=True)
-class Forget:
-    """There is no such job yet: a pause that waits for it is withdrawn."""
-
-    fate: ClassVar[str] = "forgotten"
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ class Nothing:
     reason: str
 
 
-Decision = End | Move | Tell | TellAgain | Withdraw | Resubmit | Remember | Forget | Nothing
+Decision = End | Move | Tell | TellAgain | Withdraw | Resubmit | Remember | Nothing
 
 
 def noted(control: str | None) -> ControlEvent | None:
@@ -179,10 +172,8 @@ def decide_again(job: Standing | None, wish: ControlEvent) -> Decision:
 
 def _before_admission(wish: ControlEvent) -> Decision:
     match wish.action:
-        case "cancel" | "pause":
+        case "cancel" | "pause" | "resume":
             return Remember()
-        case "resume":
-            return Forget()
         case "retry":
             return Nothing("its tenant has no such job; what was never admitted is submitted again by its sender")
         case unknown:

@@ -42,7 +42,7 @@ def admit_and_lease(
     for row in rows:
         key = (row.tenant, row.id)
         if key not in tables.jobs:
-            tables.jobs[key] = _job_row(row, tables.wishes.get(key), tx)
+            tables.jobs[key] = _job_row(row, _noted(tables.wishes.get(key)), tx)
             inserted.add(key)
             if key in workers and not row.rejection:
                 _lease_row(tables.jobs[key], tx, workers[key], lease_s)
@@ -283,6 +283,10 @@ def holder(tables: Tables, item: Lease) -> JobRow | None:
 def lease_of(row: JobRow) -> Lease:
     """The lease that a leased row is under."""
     return Lease(row.tenant, row.id, row.epoch, row.worker_id or "")
+
+
+def _noted(wish: ControlEvent | None) -> ControlEvent | None:
+    return None if wish and wish.action == "resume" else wish
 
 
 def _job_row(row: Admission, wish: ControlEvent | None, tx: Transaction) -> JobRow:

@@ -10,7 +10,6 @@ from runtime.database.control import Clock
 from runtime.database.wishes import (
     Decision,
     End,
-    Forget,
     Move,
     Remember,
     Resubmit,
@@ -38,7 +37,7 @@ def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], clock: Clock)
     found = []
     for wish in new:
         if wish.key in tables.jobs:
-            _forget(tables, wish.key, "cancel", "pause")
+            tables.wishes.pop(wish.key, None)
         found.append(_carry_out(tables, tx, wish, now))
         if wish.source:
             place = (wish.source.topic, wish.source.partition)
@@ -50,11 +49,12 @@ def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], clock: Clock)
 def sweep(tables: Tables, tx: Transaction, clock: Clock, most: int) -> list[Consequence]:
     """As ``control.sweep``."""
     now = clock()
-    met = [wish for key, wish in tables.wishes.items() if key in tables.jobs]
+    met = [tables.wishes.pop(key) for key in sorted(tables.wishes) if key in tables.jobs]
     done = apply(tables, tx, [Wish(wish) for wish in met], clock)
     noted = [row for row in tables.jobs.values() if row.state == State.QUEUED.value and row.control][:most]
     for row in noted:
-        _forget(tables, row.key, "cancel", "pause")
+        if tables.wishes.get(row.key) == row.control:
+            del tables.wishes[row.key]
         if row.control:
             done.append(_carry_out(tables, tx, Wish(row.control), now))
     overdue = [row for row in tables.jobs.values() if row.deadline and row.state in WAITING and row.deadline <= tx.now]
@@ -90,8 +90,6 @@ def _carry_out(
     match case.decision:
         case Remember():
             _remember(tables, key, wish.event)
-        case Forget():
-            _forget(tables, key, "pause")
         case End() if row and job:
             _end(tables, tx, row, job, cancelled(wish.event), now)
         case Move(state) if row:
@@ -118,12 +116,6 @@ def _remember(tables: Tables, key: Key, wish: ControlEvent) -> None:
     before = tables.wishes.get(key)
     if before is None or wish.action == "cancel" or before.action != "cancel":
         tables.wishes[key] = wish
-
-
-def _forget(tables: Tables, key: Key, *actions: str) -> None:
-    wish = tables.wishes.get(key)
-    if wish and wish.action in actions:
-        del tables.wishes[key]
 
 
 def _standing(row: JobRow, tx: Transaction) -> Standing:

@@ -3,7 +3,6 @@
 import itertools
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -35,6 +34,7 @@ from tests.integration.database.rows import (
     settlement,
     terminal,
 )
+from tests.integration.database.waiting import wait_for_lock
 
 Action = Literal["cancel", "retry", "pause", "resume"]
 OFFSETS = itertools.count()
@@ -159,9 +159,11 @@ def test_a_cancel_that_is_read_before_its_request_ends_the_job_once_it_is_admitt
 
 def test_a_pause_that_was_withdrawn_before_the_request_came_does_nothing(connection: Connection) -> None:
     apply(connection, wish("pause"))
-    assert apply(connection, wish("resume"))[0].fate == "forgotten"
+    assert apply(connection, wish("resume"))[0].fate == "remembered"
     admissions.admit(connection, [admission("a")])
     assert can_start(connection)
+    assert [(item.action, item.fate) for item in sweep(connection)] == [("resume", "unfit")]
+    assert sweep(connection) == []
 
 
 def test_a_wish_and_an_admission_that_did_not_see_each_other_meet_in_the_sweep(connection: Connection) -> None:
@@ -310,17 +312,6 @@ def test_two_dispatchers_carry_out_the_wishes_of_a_partition_one_after_the_other
         assert state(connection, "late-1") is State.QUEUED
         connection.execute(text("DELETE FROM jobs WHERE id = 'late-1'"))
         connection.execute(text("DELETE FROM carried_out"))
-
-
-def wait_for_lock(database: Database) -> None:
-    """Wait until a transaction waits for another."""
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    deadline_s = time.monotonic() + 10
-    while time.monotonic() < deadline_s:
-        with database.begin() as connection:
-            if connection.execute(waits).scalar_one():
-                return
-    raise AssertionError("nobody waits")
 
 
 def test_a_retry_takes_the_id_that_its_client_chose_unless_another_job_has_it(connection: Connection) -> None:

@@ -5,11 +5,20 @@ import time
 import pytest
 from sqlalchemy import text
 
-from runtime.database import Database
+from runtime.database import Database, engine
 from runtime.database.engine import FRESH_S
 from schemas.errors import ServerUnreachable
 
 APPLICATION = "test-engine"
+SESSION = {
+    "TimeZone": "UTC",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "5s",
+    "client_connection_check_interval": "2s",
+    "tcp_keepalives_idle": "6",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "2",
+}
 
 
 @pytest.fixture
@@ -41,3 +50,29 @@ def test_one_that_was_closed_just_after_it_had_worked_fails_once(closed: Databas
         answer(closed)
     assert answer(closed) == 1
     closed.close()
+
+
+def test_a_transaction_whose_client_says_nothing_is_ended_and_holds_nobody_up(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_TRANSACTION_MS", 100)
+    frozen = Database(database_url, APPLICATION)
+    lock = text("SELECT pg_advisory_xact_lock(4711)")
+
+    def work() -> None:
+        with frozen.begin() as connection:
+            connection.execute(lock)
+            with database.begin() as other:
+                other.execute(lock)
+            connection.execute(lock)
+
+    with pytest.raises(ServerUnreachable):
+        work()
+    assert answer(frozen) == 1
+    frozen.close()
+
+
+def test_postgres_looks_for_clients_that_are_gone(database: Database) -> None:
+    with database.begin() as connection:
+        found = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in SESSION}
+    assert found == SESSION

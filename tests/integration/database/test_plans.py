@@ -121,6 +121,7 @@ def want(connection: Connection) -> None:
     again = Wish(ControlEvent(action="retry", job_id="f"), TRACE, Source("headrace.control.v1", 0, 1))
     control.apply(connection, [again], lambda: NOW)
     control.sweep(connection, lambda: NOW, 10)
+    remembered.forget_noted(connection, [wish.event for wish in wishes])
 
 
 @pytest.mark.parametrize("name", sorted(set(STATEMENTS) - SCANS_BY_DESIGN))

@@ -62,7 +62,7 @@ def test_a_wish_comes_to_what_the_jobs_state_allows(state: State, control: Actio
 
 def test_a_wish_about_a_job_that_is_not_there_waits_for_it() -> None:
     found = [decide(None, wish(action)).fate for action in ACTIONS]
-    assert found == ["remembered", "remembered", "forgotten", "unfit"]
+    assert found == ["remembered", "remembered", "remembered", "unfit"]
 
 
 def test_a_retry_ends_the_backoff_of_a_queued_job() -> None:
