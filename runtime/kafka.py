@@ -15,11 +15,11 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     Message,
-    Producer,
     TopicPartition,
 )
 from msgspec import Struct
 
+from runtime.kafka_clock import WatchedProducer
 from schemas.codec import Envelope, encode
 from schemas.errors import ServerUnreachable
 from schemas.topics import Topic
@@ -35,6 +35,7 @@ MISSING_TOPIC_MS: Final = 5_000
 #: long after its broker.
 RECONNECT: Final = {"reconnect.backoff.max.ms": 1_000}
 POLL_S: Final = 0.1
+JOIN_S: Final = 1.0
 
 
 class Delivery(Struct, frozen=True, gc=False):
@@ -66,7 +67,7 @@ class Publisher:
     ) -> None:
         self._bootstrap = bootstrap
         self._source = f"headrace/{source}"
-        self._producer = Producer(
+        self._producer = WatchedProducer(
             {
                 **RECONNECT,
                 "bootstrap.servers": bootstrap,
@@ -141,7 +142,8 @@ class Publisher:
         """Flush, then stop the delivery thread."""
         self._producer.flush(timeout_s)
         self._closed.set()
-        self._poller.join()
+        # It polls for longer where the clock was set back and nothing is left to be reported.
+        self._poller.join(JOIN_S)
 
     def _poll(self) -> None:
         while not self._closed.is_set():
