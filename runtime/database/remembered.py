@@ -40,13 +40,15 @@ FORGET_NOTED: Final = text("""
 
 FORGET_OLD_WISHES: Final = text("DELETE FROM wishes WHERE created_at < now() - make_interval(secs => :age_s)")
 
-#: Taken away at once: whoever wants something else of the job meanwhile waits, and finds nothing to replace.
+#: Taken away at once: whoever wants something else of the job meanwhile waits, and finds nothing to replace. What a
+#: later release wants is left for it.
 TAKE_MET: Final = text("""
     DELETE FROM wishes
     USING (
         SELECT wishes.tenant, wishes.job_id
         FROM wishes JOIN jobs ON jobs.tenant = wishes.tenant AND jobs.id = wishes.job_id
         WHERE wishes.created_at > now() - make_interval(secs => :age_s)
+          AND wishes.control->>'action' IN ('cancel', 'pause', 'resume')
         ORDER BY wishes.tenant, wishes.job_id
         LIMIT :most
         FOR UPDATE OF wishes SKIP LOCKED

@@ -173,6 +173,15 @@ def test_a_wish_and_an_admission_that_did_not_see_each_other_meet_in_the_sweep(c
     assert sweep(connection) == []
 
 
+def test_a_wish_of_a_later_release_is_left_for_it(connection: Connection) -> None:
+    admissions.admit(connection, [admission("a")])
+    remembered.remember(connection, [wish("cancel").event])
+    later = {"control": '{"action": "hurry", "job_id": "a"}'}
+    connection.execute(text("UPDATE wishes SET control = CAST(:control AS json)"), later)
+    assert sweep(connection) == []
+    assert len(connection.execute(text("SELECT * FROM wishes")).all()) == 1
+
+
 def test_a_wish_whose_request_never_comes_is_forgotten_in_the_end(connection: Connection) -> None:
     apply(connection, wish("cancel"))
     sweep(connection)
