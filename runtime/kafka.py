@@ -34,6 +34,13 @@ MISSING_TOPIC_MS: Final = 5_000
 #: The longest wait between two attempts to connect. librdkafka waits up to 10 s, and so a process would be back
 #: long after its broker.
 RECONNECT: Final = {"reconnect.backoff.max.ms": 1_000}
+#: What a consumer holds before it is asked for. By default that is 100,000 records and 64 MB a partition, a peak each
+#: time that a topic was read through. A record larger than a fetch comes all the same, alone (KIP-74).
+READ_AHEAD: Final = {
+    "queued.min.messages": 2_000,
+    "queued.max.messages.kbytes": 8_192,
+    "fetch.message.max.bytes": 1_048_576,
+}
 POLL_S: Final = 0.1
 JOIN_S: Final = 1.0
 
@@ -206,7 +213,7 @@ def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_
             # Where an offset's record was deleted since, read on from the oldest one that is there.
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
-            "fetch.message.max.bytes": 8_388_608,
+            **READ_AHEAD,
             "enable.partition.eof": report_ends,
             "log_level": 4,
         }

@@ -180,6 +180,7 @@ async def lead(app: Dispatcher, settings: Settings, dispatch: Dispatch) -> None:
 def main() -> int:
     """Exit status 0 after a signal, 1 after an error, 2 for a setting that is not valid."""
     configure()
+    interpreter.share_memory()
     interpreter.tell_when_asked()
     try:
         settings = Settings.from_env(os.environ)
