@@ -20,8 +20,8 @@ from benchmarks.load import Load, begun_at, load
 from benchmarks.records import topics
 from deploy.local.paths import KAFKA_LIBRARIES
 from producers.sender import LINGER_MS as CLIENT_LINGER_MS
-from runtime.kafka import LINGER_MS
 from schemas.requests import GenerateRequest
+from streams.work import LINGER_MS
 
 NAME: Final = "latency.dispatch"
 RATE: Final = 200

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -41,6 +42,7 @@ from streams.relay import NAME as RELAY
 from streams.relay import Relay
 from streams.request_log import KafkaRequestLog
 from streams.underway import FINISH_S
+from streams.work import LINGER_MS as WORK_LINGER_MS
 from streams.work import Retelling
 
 log = logging.getLogger("streams")
@@ -57,7 +59,8 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     """Serve until a signal or an error; the exit status. What is opened is closed by ``stack``."""
     check_topics(settings.kafka)
     publisher = Publisher(settings.kafka, SERVICE)
-    stack.callback(publisher.close, FLUSH_S)
+    orders = Publisher(settings.kafka, SERVICE, WORK_LINGER_MS)
+    stack.callback(close, publisher, orders)
     database = stack.enter_context(closing(Database(settings.database, SERVICE)))
     metrics = Metrics(SERVICE)
     instruments = Instruments(metrics)
@@ -66,7 +69,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         return stack.enter_context(closing(DatabaseThread(database)))
 
     # Threads of their own: neither a slow admission nor the reaper keeps a lease waiting.
-    dispatch = Dispatch(thread(), publisher, instruments, settings.lease_s)
+    dispatch = Dispatch(thread(), publisher, orders, instruments, settings.lease_s)
     quotas = Quotas(thread(), settings.queue_jobs, settings.tenant_jobs, instruments)
     intake = Intake(thread(), publisher, instruments, quotas, dispatch)
     requests = stack.enter_context(closing(KafkaRequestLog(settings.kafka)))
@@ -106,13 +109,20 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         [
             dispatch.run(),
             Reaper(keeper, publisher, instruments).run(settings.lease_s),
-            Retelling(keeper, publisher, instruments, settings.lease_s).run(),
+            Retelling(keeper, orders, instruments, settings.lease_s).run(),
             relay.run(),
             reconciler.run(settings.reconcile_s),
             quotas.run(),
             control.run(),
         ],
     )
+
+
+def close(*publishers: Publisher) -> None:
+    """Send what waits, as far as that is done in ``FLUSH_S`` for all of them."""
+    until_s = time.monotonic() + FLUSH_S
+    for publisher in publishers:
+        publisher.close(max(0.0, until_s - time.monotonic()))
 
 
 def check_topics(bootstrap: str) -> None:

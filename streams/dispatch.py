@@ -49,10 +49,17 @@ class Dispatch:
     """Gives jobs to workers for as long as this process owns the heartbeats' partition."""
 
     def __init__(
-        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, lease_s: float
+        self,
+        database: DatabaseThread,
+        publisher: Publisher,
+        orders: Publisher,
+        instruments: Instruments,
+        lease_s: float,
     ) -> None:
+        """``orders`` publishes what workers wait for, ``publisher`` all else."""
         self._database = database
         self._publisher = publisher
+        self._orders = orders
         self._instruments = instruments
         self.lease_s = lease_s
         self._scheduler = Scheduler()
@@ -203,7 +210,7 @@ class Dispatch:
         publish_status(self._publisher, _scheduled(item), job.traceparent)
         try:
             publish_work(
-                self._publisher,
+                self._orders,
                 item,
                 assignment.partition,
                 lambda delivery: self._deliveries.append((assignment, delivery)),

@@ -17,6 +17,9 @@ from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
+#: Work events wait so long for company in a batch, and not as long as others do: a slot waits for each. At load they
+#: come in chunks anyway.
+LINGER_MS: Final = 0.5
 #: A worker renews what it has within a third of its lease: what nobody renewed in half of it was not heard, or its
 #: worker is in trouble. It is told again a few times before the lease ends.
 UNCONFIRMED: Final = 1 / 2

@@ -138,7 +138,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
     """As ``streams.__main__``: serve until told to stop, or an error ends it."""
     parts = site.parts
     publisher = parts.publisher(site.broker, "dispatcher")
-    dispatch = parts.dispatch(site.database(), publisher, site.instruments, LEASE_S)
+    dispatch = parts.dispatch(site.database(), publisher, publisher, site.instruments, LEASE_S)
     quotas = Quotas(site.database(), QUEUE_JOBS, QUEUE_JOBS, site.instruments)
     intake = parts.intake(site.database(), publisher, site.instruments, quotas, dispatch)
     relay = parts.relay(site.database(), parts.result_log(site.broker), site.instruments)
