@@ -7,10 +7,9 @@ first chunk that is not acknowledged, so nothing is skipped, and a chunk may com
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from aiokafka import TopicPartition
@@ -20,36 +19,25 @@ from faust.types import TP, ConsumerMessage, Message
 from mode.utils.locks import Event
 
 from streams.chunks import CHUNK_RECORDS, Chunk, Record, chunks
+from streams.in_flight import InFlight
+from streams.loop_consumer import LoopConsumer
 from streams.salvage import salvage
 
-#: With so many chunks unacknowledged, a partition is not read on; one fetch may go beyond it.
-CHUNKS_IN_FLIGHT: Final = 4
-#: How long a round of the fetcher waits for records, and how long the broker lets one fetch wait.
+#: How long a round of the fetcher waits for records.
 FETCH_S: Final = 1.0
-FETCH_WAIT_MS: Final = 100
 SLOW_FETCH_MS: Final = 20
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A chunk that was handed to an agent. ``end`` is the offset after its last record."""
-
-    message: ConsumerMessage
-    end: int
 
 
 class ChunkedConsumer(driver.Consumer):
     """Faust's consumer, but for how records are handed on and which offsets are committed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # By partition, in the order of the offsets; from one assignment to the next.
-        self._runs: defaultdict[TP, deque[_Run]] = defaultdict(deque)
+        self._in_flight: defaultdict[TP, InFlight] = defaultdict(InFlight)
         # The offset from which on the next chunk is read, and whether Kafka's client reads from there.
         self._next: dict[TP, int] = {}
         self._placed = False
         # How many records of a partition are fetched at most, while there is one that can't be read.
         self._most: int | None = None
-        self._durable: dict[TP, int] = {}
         self._acknowledged = Event()
         super().__init__(*args, **kwargs)
 
@@ -61,10 +49,7 @@ class ChunkedConsumer(driver.Consumer):
 
     def in_flight(self, tp: TP) -> int:
         """How many chunks of the partition are not acknowledged, or follow one that is not."""
-        runs = self._runs[tp]
-        while runs and runs[0].message.acked:
-            self._durable[tp] = runs.popleft().end
-        return len(runs)
+        return len(self._in_flight[tp])
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit what is durable by now.
@@ -106,13 +91,12 @@ class ChunkedConsumer(driver.Consumer):
         # Faust's own list of acknowledged offsets, which would grow for ever.
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        self.in_flight(tp)
-        return self._durable.get(tp)
+        self._in_flight[tp].settle()
+        return self._in_flight[tp].durable
 
     def _forget(self) -> None:
-        self._runs.clear()
+        self._in_flight.clear()
         self._next = {}
-        self._durable.clear()
         self._placed = False
 
     async def _drain_once(self) -> None:
@@ -123,7 +107,7 @@ class ChunkedConsumer(driver.Consumer):
             await self._place(generation)
             return
         self._acknowledged.clear()
-        ready = {tp for tp in self._get_active_partitions() if self.in_flight(tp) < CHUNKS_IN_FLIGHT}
+        ready = {tp for tp in self._get_active_partitions() if not self._in_flight[tp].full}
         # Without a partition, aiokafka would give records of all of them.
         if not ready:
             await self.wait(self._acknowledged, timeout=FETCH_S)
@@ -201,19 +185,17 @@ class ChunkedConsumer(driver.Consumer):
     async def _hand_on(self, generation: int, tp: TP, records: Sequence[Record]) -> None:
         """Give the records to the partition's agent, in chunks; those of an assignment that is over are dropped."""
         for chunk in chunks(record for record in records if record.offset >= self._next.get(tp, 0)):
-            run = _Run(self._message(generation, tp, chunk), chunk[-1].offset + 1)
-            runs = self._runs[tp]
+            message, in_flight = self._message(generation, tp, chunk), self._in_flight[tp]
             # Noted first: its agent may be done with it, and the process told to stop, before the callback returns.
-            runs.append(run)
+            in_flight.add(message, chunk)
             if not self._outdated(generation):
-                await self.wait_first(self.callback(run.message), self.suspend_flow.wait())
+                await self.wait_first(self.callback(message), self.suspend_flow.wait())
             if self._outdated(generation):
                 # It comes again; twice, where its agent has it by now.
-                if runs and runs[-1] is run and not run.message.acked:
-                    runs.pop()
+                in_flight.take_back(message)
                 self._placed = False
                 return
-            self._next[tp] = run.end
+            self._next[tp] = chunk[-1].offset + 1
 
     def _outdated(self, generation: int) -> bool:
         return not self.flow_active or self.should_stop or generation != self.app.consumer_generation_id
@@ -235,19 +217,7 @@ class ChunkedConsumer(driver.Consumer):
         )
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust has settings for neither, and aiokafka reads both when it is started.
-        # By default, what was never committed is read too: a request that its client aborted would run.
-        consumer._isolation_level = "read_committed"
-        # One fetch waits at a time, and not for partitions whose records are not taken yet. They would
-        # be read on after 1.5 s only.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
+        return LoopConsumer(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
 
 class ChunkedTransport(driver.Transport):

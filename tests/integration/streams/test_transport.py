@@ -16,7 +16,8 @@ from runtime.topic_admin import TopicAdmin
 from schemas.topics import HOUR_MS, Topic
 from streams.app import Dispatcher, Handle, bind, create_app
 from streams.chunks import CHUNK_RECORDS, Chunk, Record
-from streams.transport import CHUNKS_IN_FLIGHT, ChunkedConsumer
+from streams.in_flight import MOST_RECORDS
+from streams.transport import ChunkedConsumer
 from tests.integration.streams.observing import LIMIT_S, lag
 
 #: Everything of a test goes to one partition unless it says otherwise, so that its order is known.
@@ -169,11 +170,11 @@ def test_a_chunk_that_waits_holds_back_the_offsets_behind_it_and_bounds_what_is_
             assert lag(kafka, topic.name, topic.name) == count
             assert isinstance(app.consumer, ChunkedConsumer)
             # A fetch is 1 MiB, two chunks of these records.
-            assert 1 <= app.consumer.in_flight(TP(topic.name, PARTITION)) < CHUNKS_IN_FLIGHT + 2
+            assert 1 <= app.consumer.in_flight(TP(topic.name, PARTITION)) <= MOST_RECORDS // CHUNK_RECORDS + 2
             release[0].set()
             await until_true(lambda: sum(len(chunk.records) for chunk in begun) == count)
 
-    count = 4 * CHUNKS_IN_FLIGHT * CHUNK_RECORDS
+    count = 4 * MOST_RECORDS
     write(kafka, topic, count, size_bytes=2_000)
     asyncio.run(run())
     assert lag(kafka, topic.name, topic.name) == 0
