@@ -6,7 +6,6 @@ While it moves, two may; a job is leased once all the same, because the database
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -17,20 +16,19 @@ from runtime.database import jobs, queue
 from runtime.database.jobs import QueuedJob
 from runtime.database.leased import LeasedJob
 from runtime.database.thread import DatabaseThread
-from runtime.kafka import Delivery, Publisher
+from runtime.kafka import Publisher
 from schemas.codec import decode
-from schemas.errors import ServerUnreachable, printable
-from schemas.events import Heartbeat, State, StatusEvent
+from schemas.errors import printable
+from schemas.events import Heartbeat
 from schemas.topics import Kind
-from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.departures import Departures
 from streams.instruments import Instruments
+from streams.orders import Orders
 from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
 from streams.underway import Underway
-from streams.work import publish_work
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +50,11 @@ class Dispatch:
         self,
         database: DatabaseThread,
         publisher: Publisher,
-        orders: Publisher,
+        work: Publisher,
         instruments: Instruments,
         lease_s: float,
     ) -> None:
-        """``orders`` publishes what workers wait for, ``publisher`` all else."""
         self._database = database
-        self._publisher = publisher
-        self._orders = orders
         self._instruments = instruments
         self.lease_s = lease_s
         self._scheduler = Scheduler()
@@ -68,15 +63,11 @@ class Dispatch:
         self._heartbeats_from = 0
         self._wake = asyncio.Event()
         self._polled_s = 0.0
+        self._orders = Orders(publisher, work, instruments)
         self._places = Places(publisher)
         self._departures = Departures(database)
         #: What a stop waits for.
         self.underway = Underway()
-        # Found once, not for each job.
-        self._leases = {kind: instruments.leases.labels(kind) for kind in Kind}
-        self._queued_s = {kind: instruments.queued_s.labels(kind) for kind in Kind}
-        # Filled by the publisher's thread, emptied by the loop.
-        self._deliveries: deque[tuple[Assignment, Delivery]] = deque()
         #: Set once this process dispatches and has read the queue, or another process dispatches.
         self.ready = asyncio.Event()
 
@@ -202,33 +193,15 @@ class Dispatch:
             elif item is None:
                 # It was given to a worker before, by another dispatcher or from an older list; or it is not new.
                 self._scheduler.release(assignment)
-            else:
-                self._publish(assignment, item)
-
-    def _publish(self, assignment: Assignment, item: LeasedJob) -> None:
-        job = item.job
-        publish_status(self._publisher, _scheduled(item), job.traceparent)
-        try:
-            publish_work(
-                self._orders,
-                item,
-                assignment.partition,
-                lambda delivery: self._deliveries.append((assignment, delivery)),
-            )
-        except ServerUnreachable as error:
-            log.warning("The worker of job %s/%s is not told of it yet. %s", job.tenant, job.id, error)
-            self._scheduler.release(assignment)
-        self._leases[job.kind].inc()
-        self._queued_s[job.kind].observe((item.scheduled_at - job.queued_at).total_seconds())
+            elif not self._orders.give(assignment, item):
+                self._scheduler.release(assignment)
 
     def _take_deliveries(self) -> None:
-        while self._deliveries:
-            assignment, delivery = self._deliveries.popleft()
-            if delivery.error is None:
-                self._scheduler.sent(assignment, delivery.offset)
-            else:
-                log.warning("Job %s was not delivered to its worker: %s", assignment.job.id, delivery.error)
+        for assignment, offset in self._orders.reported():
+            if offset is None:
                 self._scheduler.release(assignment)
+            else:
+                self._scheduler.sent(assignment, offset)
 
     def _heartbeat(self, record: Record) -> str:
         if record.offset < self._heartbeats_from:
@@ -247,15 +220,3 @@ class Dispatch:
             self._instruments.waiting.labels(kind).set(self._scheduler.waiting(kind))
             self._instruments.free.labels(kind).set(self._scheduler.free(kind))
         self._instruments.workers.set(self._scheduler.workers)
-
-
-def _scheduled(item: LeasedJob) -> StatusEvent:
-    return StatusEvent(
-        job_id=item.job.id,
-        tenant=item.job.tenant,
-        kind=item.job.kind,
-        state=State.SCHEDULED,
-        attempt=item.job.attempt,
-        at=item.scheduled_at,
-        worker_id=item.lease.worker_id,
-    )

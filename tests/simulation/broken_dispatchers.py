@@ -72,9 +72,10 @@ class JumpsTheQueue(Intake):
 class GivesCreditTwice(Dispatch):
     """Takes a slot as free again once its job is on the way."""
 
-    def _publish(self, assignment: Assignment, item: LeasedJob) -> None:
-        super()._publish(assignment, item)
-        self._scheduler.release(assignment)
+    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob]) -> None:
+        super().hand_out(assignments, leased)
+        for assignment in assignments:
+            self._scheduler.release(assignment)
 
 
 class IgnoresPositions(Dispatch):
@@ -96,10 +97,9 @@ class ForgetsFailedSends(Dispatch):
     """Never hears of a job again that Kafka did not take."""
 
     def _take_deliveries(self) -> None:
-        kept = [(assignment, delivery) for assignment, delivery in self._deliveries if delivery.error is None]
-        self._deliveries.clear()
-        self._deliveries.extend(kept)
-        super()._take_deliveries()
+        for assignment, offset in self._orders.reported():
+            if offset is not None:
+                self._scheduler.sent(assignment, offset)
         # Nor is it found by its age.
         vars(self._scheduler)["release_lost"] = lambda _before_s: None
 
