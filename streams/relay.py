@@ -12,6 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from runtime.database import outbox
 from runtime.database.outbox import Position, Waiting, result_id
 from runtime.database.thread import DatabaseThread
@@ -20,8 +22,7 @@ from schemas import topics
 from schemas.codec import Envelope, child_traceparent, decode, encode
 from schemas.errors import ServerUnreachable
 from schemas.events import StatusEvent
-from schemas.results import ResultEvent
-from schemas.topics import Topic
+from schemas.topics import Kind, Topic
 from streams.instruments import Instruments
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,25 @@ NAME: Final = "headrace-relay"
 #: Whoever stores results wakes the relay; this bounds the wait after a wake that was lost.
 INTERVAL_S: Final = 0.25
 GATHER_S: Final = 0.005
-#: How soon rows are looked at again that a running transaction holds back.
-HELD_BACK_S: Final = 0.005
 RETRY_S: Final = 1.0
 #: One Kafka transaction; a single event may be as large as the topic allows.
 BATCH_EVENTS: Final = 1_000
 BATCH_BYTES: Final = 8_388_608
 #: How far the clocks of a row and of its event's record may be apart.
 CLOCKS_APART: Final = timedelta(hours=1)
+
+
+class _Reason(Struct):
+    message: str
+
+
+class _Ended(Struct):
+    """What the final state needs of a result; the rest may be of a release that this one can't read."""
+
+    kind: Kind
+    attempt: int
+    finished_at: datetime
+    error: _Reason | None = None
 
 
 class ResultLog(Protocol):
@@ -62,7 +74,7 @@ class Relay:
         self._results = results
         self._instruments = instruments
         self._owner = False
-        #: Up to where the outbox was published; None until the log is open.
+        #: Up to where the outbox was published and can't change; None until the log is open.
         self._position: Position | None = None
         self._wake = asyncio.Event()
 
@@ -99,8 +111,9 @@ class Relay:
                     position = self._position = Position()
                 batch = await self._database.insist(outbox.waiting, position, BATCH_EVENTS, BATCH_BYTES)
                 if not batch.rows:
-                    return HELD_BACK_S if batch.held_back else INTERVAL_S
-                self._position = await self._publish(batch.rows)
+                    return INTERVAL_S
+                await self._publish(batch.rows)
+                self._position = batch.through
         except LogTaken as taken:
             # While the partitions move, two processes may think that they are the one.
             log.warning("%s If I still dispatch in %g s, I take it back.", taken, RETRY_S)
@@ -112,23 +125,21 @@ class Relay:
             return RETRY_S
         return INTERVAL_S
 
-    async def _publish(self, rows: Sequence[Waiting]) -> Position:
-        """Publish rows, and say where the last one was.
+    async def _publish(self, rows: Sequence[Waiting]) -> None:
+        """Publish rows.
 
         1. One Kafka transaction: the results and the final states. A crash before its end leaves neither.
         2. The rows are dropped. A crash before leaves rows that the topic has: the next one to open the log sees that.
         """
-        position = rows[-1].position
         await self._results.append([record for row in rows for record in _records(row)])
-        await self._database.insist(outbox.published, position)
+        await self._database.insist(outbox.published, rows)
         self._instruments.relayed.inc(len(rows))
-        return position
 
     async def _open(self) -> None:
         """Take the log over, and drop the rows that it has: what is left was never published."""
         database = await self._database.insist(outbox.identity)
         if not await self._results.open(database):
-            # The rows' transactions may have been counted by another cluster, and never come to be settled here.
+            # The rows' transactions may have been counted by another cluster: its numbers may be far beyond ours.
             await self._database.insist(outbox.renumber)
         oldest = await self._database.insist(outbox.oldest)
         if oldest is not None:
@@ -139,7 +150,7 @@ class Relay:
 def _records(row: Waiting) -> tuple[Outgoing, Outgoing]:
     """The result and the final state. Key: the job id. Ids: the same for every copy of a job's end."""
     tenant, job_id = row.position.tenant, row.position.job_id
-    event: ResultEvent = decode(ResultEvent, row.event)
+    event: _Ended = decode(_Ended, row.event)
     status = StatusEvent(
         job_id=job_id,
         tenant=tenant,

@@ -1,7 +1,9 @@
 """Terminal events between the transaction that wrote them and Kafka, in an order that can be read by place.
 
-Rows become visible out of the order of any serial number. So they are ordered by the transaction that wrote them,
-and read only up to the oldest transaction that still runs: before it no row can appear any more.
+Rows become visible out of the order of any serial number. So they are ordered by the transaction that wrote them, and
+the place from which on they are read again stays before the oldest transaction that still runs: up to there no row can
+appear any more. What is visible beyond it is read all the same, and dropped by its key. So nobody who keeps a
+transaction open, in whichever database of the cluster, keeps a result from being published.
 """
 
 from collections.abc import Sequence
@@ -32,14 +34,10 @@ SELECT_WAITING: Final = text("""
     ORDER BY transaction, tenant, job_id
 """)
 
-DELETE_PUBLISHED: Final = text("""
-    DELETE FROM outbox WHERE (transaction, tenant, job_id) <= (:transaction, :tenant, :job_id)
-""")
-
-DELETE_LANDED: Final = text("""
+DELETE_ROWS: Final = text("""
     DELETE FROM outbox
-    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS landed(tenant, job_id)
-    WHERE outbox.tenant = landed.tenant AND outbox.job_id = landed.job_id
+    USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, job_id)
+    WHERE outbox.tenant = item.tenant AND outbox.job_id = item.job_id
 """)
 
 SELECT_OLDEST: Final = text("SELECT min(created_at) FROM outbox")
@@ -76,10 +74,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Batch:
-    """The next rows. ``held_back``: there are more, whose order is not settled while a transaction runs."""
+    """The next rows, and the place after which to look for more once they are published."""
 
     rows: tuple[Waiting, ...]
-    held_back: bool
+    through: Position
 
 
 def result_id(tenant: str, job_id: str) -> str:
@@ -91,28 +89,27 @@ def waiting(connection: Connection, after: Position, most: int, most_bytes: int)
     """The rows after a place, at most ``most``, and no more of them once they have ``most_bytes``."""
     parameters = {**_columns(after), "most": most, "most_bytes": most_bytes}
     rows = connection.execute(SELECT_WAITING, parameters).all()
-    settled = [row for row in rows if row.settled]
+    places = [Position(row.transaction, row.tenant, row.job_id) for row in rows]
+    settled = [place for place, row in zip(places, rows, strict=True) if row.settled]
     return Batch(
         tuple(
-            Waiting(
-                Position(row.transaction, row.tenant, row.job_id), row.traceparent, row.event.encode(), State(row.state)
-            )
-            for row in settled
+            Waiting(place, row.traceparent, row.event.encode(), State(row.state))
+            for place, row in zip(places, rows, strict=True)
         ),
-        held_back=len(settled) < len(rows),
+        through=settled[-1] if settled else after,
     )
 
 
-def published(connection: Connection, through: Position) -> None:
-    """Drop the rows up to a place, which Kafka has for good."""
-    connection.execute(DELETE_PUBLISHED, _columns(through))
+def published(connection: Connection, rows: Sequence[Waiting]) -> None:
+    """Drop rows that Kafka has for good."""
+    _drop(connection, [(row.position.tenant, row.position.job_id) for row in rows])
 
 
 def landed(connection: Connection, event_ids: Sequence[str]) -> None:
     """Drop the rows whose events Kafka has, by the ids of ``result_id``; other ids change nothing."""
     # Neither a tenant nor a job id has a slash.
-    jobs = [parts[:2] for event_id in event_ids if len(parts := event_id.split("/")) == 3 and parts[2] == RESULT]
-    connection.execute(DELETE_LANDED, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
+    parts = [event_id.split("/") for event_id in event_ids]
+    _drop(connection, [(part[0], part[1]) for part in parts if len(part) == 3 and part[2] == RESULT])
 
 
 def oldest(connection: Connection) -> datetime | None:
@@ -129,6 +126,10 @@ def identity(connection: Connection) -> str:
 def renumber(connection: Connection) -> None:
     """Give every row the number of this transaction: those it has were counted by another cluster."""
     connection.execute(RENUMBER)
+
+
+def _drop(connection: Connection, jobs: Sequence[tuple[str, str]]) -> None:
+    connection.execute(DELETE_ROWS, {"tenants": [job[0] for job in jobs], "ids": [job[1] for job in jobs]})
 
 
 def _columns(position: Position) -> dict[str, object]:

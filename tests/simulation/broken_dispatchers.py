@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.database import outbox, outcomes
 from runtime.database.leased import LeasedJob
-from runtime.database.outbox import Position, Waiting
+from runtime.database.outbox import Waiting
 from runtime.database.outcomes import ExpiredLease
 from schemas.codec import decode, encode
 from schemas.errors import ServerUnreachable
@@ -154,9 +154,9 @@ def queue_again(tables: Tables, tx: Transaction, found: Sequence[ExpiredLease]) 
 class DropsFirst(Relay):
     """Deletes rows, then publishes them."""
 
-    async def _publish(self, rows: Sequence[Waiting]) -> Position:
-        await self._database.insist(outbox.published, rows[-1].position)
-        return await super()._publish(rows)
+    async def _publish(self, rows: Sequence[Waiting]) -> None:
+        await self._database.insist(outbox.published, rows)
+        await super()._publish(rows)
 
 
 class LooksForNothing(Relay):
@@ -169,12 +169,12 @@ class LooksForNothing(Relay):
 class TrustsTheMark(Relay):
     """Takes a batch for published once its mark is there."""
 
-    async def _publish(self, rows: Sequence[Waiting]) -> Position:
+    async def _publish(self, rows: Sequence[Waiting]) -> None:
         try:
-            return await super()._publish(rows)
+            await super()._publish(rows)
         except ServerUnreachable:
             if await self._results.open("model"):
-                await self._database.insist(outbox.published, rows[-1].position)
+                await self._database.insist(outbox.published, rows)
             raise
 
 

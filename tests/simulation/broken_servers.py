@@ -192,7 +192,7 @@ def reap_for_ever(tables: Tables, tx: Transaction, decide: Decide, most: int) ->
 
 
 def wait_for_nobody(tables: Tables, tx: Transaction, after: Position, most: int, most_bytes: int) -> Batch:
-    """Takes rows whose place in the order is not settled."""
+    """Looks for more after rows whose place in the order is not settled."""
     return statements.waiting(tables, replace(tx, oldest=tx.number + 1_000_000), after, most, most_bytes)
 
 

@@ -85,7 +85,7 @@ BUGS: Final = (
     Bug("a job goes on after its deadline", Parts(worker=broken_workers.IgnoresDeadlines)),
     # Results
     _statement("a result is stored without its outbox row", outcomes.settle, servers.settle_without_outbox),
-    _statement("the outbox is read past running transactions", outbox.waiting, servers.wait_for_nobody),
+    _statement("the outbox's place passes running transactions", outbox.waiting, servers.wait_for_nobody),
     Bug("an outbox row is dropped before its event is in Kafka", Parts(relay=dispatchers.DropsFirst)),
     Bug("a batch says where it ends instead of where it begins", Parts(result_log=servers.MarksItsEnd)),
     Bug("who takes the results over does not look what is there", Parts(relay=dispatchers.LooksForNothing)),

@@ -205,21 +205,20 @@ def waiting(tables: Tables, tx: Transaction, after: Position, most: int, _most_b
     """As ``outbox.waiting``, for events of no size."""
     rows = sorted((row for row in tables.outbox.values() if row.position > after), key=lambda row: row.position)
     rows = rows[:most]
-    settled = tuple(
-        Waiting(
-            row.position, row.traceparent, row.event, State(tables.jobs[row.position.tenant, row.position.job_id].state)
-        )
-        for row in rows
-        if row.transaction < tx.oldest
+    settled = [row.position for row in rows if row.transaction < tx.oldest]
+    return Batch(
+        tuple(
+            Waiting(row.position, row.traceparent, row.event, State(tables.jobs[row.tenant, row.job_id].state))
+            for row in rows
+        ),
+        through=settled[-1] if settled else after,
     )
-    return Batch(settled, held_back=len(settled) < len(rows))
 
 
-def published(tables: Tables, _tx: Transaction, through: Position) -> None:
+def published(tables: Tables, _tx: Transaction, rows: Sequence[Waiting]) -> None:
     """As ``outbox.published``."""
-    for key, row in list(tables.outbox.items()):
-        if row.position <= through:
-            del tables.outbox[key]
+    for row in rows:
+        tables.outbox.pop((row.position.tenant, row.position.job_id), None)
 
 
 def landed(tables: Tables, _tx: Transaction, event_ids: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from runtime.database import Database, admissions, control, jobs, outbox, outcom
 from runtime.database.admissions import Admission, Source
 from runtime.database.jobs import QueuedJob
 from runtime.database.leased import LeasedJob
-from runtime.database.outbox import Position
+from runtime.database.outbox import Position, Waiting
 from runtime.database.outcomes import ExpiredLease, Settlement
 from runtime.database.queue import BEGINNING
 from runtime.database.wishes import Wish
@@ -159,7 +159,7 @@ class Drawn:
             lambda: (outcomes.settle, ([self._settlement(lease) for lease in self._leases(tables)],)),
             lambda: (outcomes.reap, (self._decide(), 10)),
             lambda: (outbox.waiting, (self._position(tables), most, 10**9)),
-            lambda: (outbox.published, (self._position(tables),)),
+            lambda: (outbox.published, (self._waiting(tables),)),
             lambda: (outbox.landed, ([outbox.result_id(*self._key()) for _ in range(2)],)),
             lambda: (workers.claim_partition, (rng.choice(WORKERS), "here", span_s)),
             lambda: (
@@ -228,6 +228,10 @@ class Drawn:
     def _position(self, tables: Tables) -> Position:
         places = sorted(row.position for row in tables.outbox.values())
         return self._rng.choice([Position(), *places])
+
+    def _waiting(self, tables: Tables) -> list[Waiting]:
+        rows = [row for row in tables.outbox.values() if self._rng.random() < 0.5]
+        return [Waiting(row.position, row.traceparent, row.event, State.SUCCEEDED) for row in rows]
 
     def _wishes(self, tables: Tables) -> Sequence[Wish]:
         tenant, job_id = self._key()

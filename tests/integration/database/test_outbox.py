@@ -1,4 +1,4 @@
-"""The outbox is read in the order of its transactions, and never past one that still runs."""
+"""The outbox is read in the order of its transactions, from a place before any that still runs."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -53,16 +53,30 @@ def test_a_row_has_the_event_that_was_stored(database: Database) -> None:
     assert row.traceparent == item.job.traceparent
 
 
-def test_nothing_is_read_past_a_transaction_that_still_runs(database: Database) -> None:
-    """Its rows lie before those of the later one, and would be passed over for ever."""
+def test_a_transaction_that_still_runs_holds_up_no_result_and_its_own_are_not_passed_over(database: Database) -> None:
+    with database.begin() as before:
+        end(before, "before")
     with ExitStack() as slow:
         early = slow.enter_context(database.begin())
         end(early, "early")
         with database.begin() as late:
             end(late, "late")
         with database.begin() as connection:
-            assert outbox.waiting(connection, START, 10, MANY_BYTES) == outbox.Batch((), held_back=True)
-    assert ids(database) == ["early", "late"]
+            batch = outbox.waiting(connection, START, 10, MANY_BYTES)
+            assert [row.position.job_id for row in batch.rows] == ["before", "late"]
+            assert batch.through == batch.rows[0].position
+            outbox.published(connection, batch.rows)
+        with database.begin() as connection:
+            assert outbox.waiting(connection, batch.through, 10, MANY_BYTES) == outbox.Batch((), batch.through)
+    assert ids(database, batch.through) == ["early"]
+
+
+def test_the_place_moves_on_once_nothing_runs(database: Database) -> None:
+    with database.begin() as connection:
+        end(connection, "a", "b")
+    with database.begin() as connection:
+        batch = outbox.waiting(connection, START, 10, MANY_BYTES)
+    assert batch.through == batch.rows[-1].position
 
 
 def test_reading_goes_on_after_a_place(database: Database) -> None:
@@ -86,9 +100,9 @@ def test_published_rows_are_dropped(database: Database) -> None:
     with database.begin() as connection:
         end(connection, "a", "b", "c")
     with database.begin() as connection:
-        rows = outbox.waiting(connection, START, 2, MANY_BYTES).rows
-        outbox.published(connection, rows[-1].position)
-    assert ids(database) == ["c"]
+        first, _, last = outbox.waiting(connection, START, 3, MANY_BYTES).rows
+        outbox.published(connection, [first, last])
+    assert ids(database) == ["b"]
 
 
 def test_rows_that_kafka_has_are_dropped_by_their_events_ids(database: Database) -> None:
@@ -115,10 +129,13 @@ def test_rows_of_another_cluster_are_numbered_anew(database: Database) -> None:
     with database.begin() as connection:
         end(connection, "a")
         connection.execute(text("UPDATE outbox SET transaction = CAST(1 AS bigint) << 40"))
-    assert ids(database) == []
     with database.begin() as connection:
+        assert outbox.waiting(connection, START, 10, MANY_BYTES).through == START
         outbox.renumber(connection)
-    assert ids(database) == ["a"]
+    with database.begin() as connection:
+        batch = outbox.waiting(connection, START, 10, MANY_BYTES)
+    assert [row.position.job_id for row in batch.rows] == ["a"]
+    assert batch.through == batch.rows[-1].position
 
 
 def test_a_database_has_one_name(database: Database) -> None:

@@ -96,7 +96,7 @@ def run_everything(connection: Connection) -> None:
     outbox.oldest(connection)
     outbox.landed(connection, [outbox.result_id("default", "z")])
     outbox.renumber(connection)
-    outbox.published(connection, outbox.Position(1, "default", "a"))
+    outbox.published(connection, outbox.waiting(connection, outbox.Position(), 10, 1_000).rows)
     quotas.waiting(connection)
     reconciling.compare(connection, [admission("a")])
     reconciling.save_positions(connection, {("headrace.requests.generate.v1", 0): 1})

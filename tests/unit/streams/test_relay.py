@@ -46,7 +46,7 @@ class OneRow(DatabaseThread):
         if work is outbox.waiting:
             self._on_read()
             rows, self._rows = self._rows, ()
-            return Batch(rows, held_back=False)
+            return Batch(rows, through=ROW.position)
         return None
 
 
