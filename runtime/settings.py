@@ -1,15 +1,22 @@
 """What an operator decides, read from the environment once, at the start of a process."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from schemas.errors import HeadraceError, shown
 
 CODE_VERSION: Final = "0.1.0"
+#: Below this a pause of the interpreter or of Postgres costs attempts.
+SHORTEST_LEASE_S: Final = 1.0
+_PASSWORD: Final = re.compile(r"://[^/]*@")
 Device = Literal["auto", "cpu", "cuda"]
 Value = TypeVar("Value")
 
@@ -76,7 +83,7 @@ class Settings:
         read = _Reader(env)
         default = cls()
         return cls(
-            kafka=read("KAFKA", str, default.kafka),
+            kafka=read("KAFKA", _addresses, default.kafka),
             redis=read("REDIS", str, default.redis),
             database=read("DATABASE", _database_url, default.database),
             store=read("STORE", str, default.store),
@@ -86,13 +93,13 @@ class Settings:
             hub=read("HUB", _flag, default.hub),
             device=read("DEVICE", _device, default.device),
             metrics_host=read("METRICS_HOST", str, default.metrics_host),
-            metrics_port=read("METRICS_PORT", int, default.metrics_port),
+            metrics_port=read("METRICS_PORT", _port, default.metrics_port),
             metrics_interval_s=read("METRICS_INTERVAL_S", _positive, default.metrics_interval_s),
-            lease_s=read("LEASE_S", _positive, default.lease_s),
+            lease_s=read("LEASE_S", _lease, default.lease_s),
             checkpoint_s=read("CHECKPOINT_S", _positive, default.checkpoint_s),
             reconcile_s=read("RECONCILE_S", _positive, default.reconcile_s),
-            queue_jobs=read("QUEUE_JOBS", _count, default.queue_jobs),
-            tenant_jobs=read("TENANT_JOBS", _count, default.tenant_jobs),
+            queue_jobs=read("QUEUE_JOBS", _at_least_one, default.queue_jobs),
+            tenant_jobs=read("TENANT_JOBS", _at_least_one, default.tenant_jobs),
             generate_slots=read("GENERATE_SLOTS", _count, default.generate_slots),
             finetune_slots=read("FINETUNE_SLOTS", _count, default.finetune_slots),
             evaluate_slots=read("EVALUATE_SLOTS", _count, default.evaluate_slots),
@@ -119,7 +126,11 @@ class _Reader:
         try:
             return parse(text)
         except ValueError as error:
-            raise InvalidSetting(f"HEADRACE_{name} is {shown(text)}: {error}") from None
+            raise InvalidSetting(f"HEADRACE_{name} is {shown(_without_password(text))}: {error}") from None
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub("://***@", text)
 
 
 def _paths(text: str) -> tuple[Path, ...]:
@@ -154,9 +165,47 @@ def _count(text: str) -> int:
     return value
 
 
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("it is a whole number from 1 up; nothing would ever be admitted")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise ValueError("it is a port from 1 to 65535, or 0 for a free one")
+    return value
+
+
+def _lease(text: str) -> float:
+    value = _positive(text)
+    if value < SHORTEST_LEASE_S:
+        raise ValueError(f"it is at least {SHORTEST_LEASE_S:g} s; workers renew their leases in a third of it")
+    return value
+
+
+def _addresses(text: str) -> str:
+    addresses = [address.strip() for address in text.split(",")]
+    for address in addresses:
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+            raise ValueError(f"{shown(address)} is not host:port; several are separated by commas")
+    return ",".join(addresses)
+
+
 def _database_url(text: str) -> str:
     # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed.
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
         raise ValueError("it begins with postgresql+psycopg2://")
-    return f"postgresql+psycopg2://{rest}"
+    url = f"postgresql+psycopg2://{rest}"
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        # Without what SQLAlchemy says, which may quote the password.
+        raise ValueError(
+            "it is postgresql+psycopg2://user:password@host:port/database, with a number as port"
+        ) from None
+    return url

@@ -10,7 +10,7 @@ from runtime.database.admissions import Admission, Admitted, Source, request_dig
 from runtime.settings import CODE_VERSION
 from schemas.codec import child_traceparent, decode_request, derived_id, digest, new_traceparent, readable_id
 from schemas.dead_letters import HEADERS, DeadLetter
-from schemas.errors import HeadraceError, IdConflict, JobExpired, RequestRefused
+from schemas.errors import HeadraceError, IdConflict, JobExpired, QuotaExceeded, RequestRefused
 from schemas.requests import Request
 from schemas.results import ErrorInfo, Lineage, ResultEvent, Terminal
 from schemas.topics import Kind
@@ -73,11 +73,16 @@ def confirm(verdict: Verdict, fate: Admitted) -> Verdict:
             # Only where it was over its tenant's quota the first time.
             return Verdict(verdict.record, None, RequestRefused("It was refused before; its job's result tells why."))
         case Admitted.REPEATED:
-            return replace(verdict, admission=None)
+            return Verdict(verdict.record, None, _of_itself(verdict))
         case Admitted.CONFLICT:
             assert admission is not None
-            refusal = verdict.refusal or IdConflict(admission.tenant, admission.id)
+            refusal = _of_itself(verdict) or IdConflict(admission.tenant, admission.id)
             return Verdict(verdict.record, None, refusal)
+
+
+def _of_itself(verdict: Verdict) -> RequestRefused | None:
+    """Why the request is refused, but for a quota: its job is there already, and asks for no room."""
+    return None if isinstance(verdict.refusal, QuotaExceeded) else verdict.refusal
 
 
 def refuse(verdict: Verdict, refusal: RequestRefused) -> Verdict:

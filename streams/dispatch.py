@@ -89,6 +89,7 @@ class Dispatch:
         else:
             self._heartbeats_from = heartbeats_from
         self._polled_s = 0.0
+        self._show()
         self._wake.set()
 
     def add(self, new: Sequence[QueuedJob]) -> None:

@@ -14,6 +14,8 @@ from typing import Final
 #: Members that left are remembered as long as they owe something. They are looked through when there are twice as
 #: many as were left the last time, and so many more.
 SLACK: Final = 16
+#: Of more than so many those are forgotten that owe the least: names are anybody's to choose.
+MOST_LEFT: Final = 4_096
 
 
 class _Turn:
@@ -119,5 +121,6 @@ class Turns:
 
     def _forget(self) -> None:
         if self._left and len(self._left) > self._forget_at:
-            self._left = {member: turn for member, turn in self._left.items() if turn.round >= self._round}
+            owing = [item for item in self._left.items() if item[1].round >= self._round]
+            self._left = dict(heapq.nlargest(MOST_LEFT, owing, key=lambda item: item[1].round))
             self._forget_at = 2 * len(self._left) + SLACK

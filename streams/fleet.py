@@ -9,6 +9,8 @@ from schemas.topics import Kind
 from streams.credits import Assignment, Progress, Worker
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+#: Workers that lost their partition to another and may not know it yet: so many of them are remembered.
+SUPERSEDED: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Fleet:
         self.by_id: dict[str, Worker] = {}
         # A dict for its order.
         self._changed: dict[str, None] = {}
+        self._superseded: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -40,12 +43,18 @@ class Fleet:
         return self.by_id.values()
 
     def heartbeat(self, beat: Heartbeat, at_s: float) -> News | None:
-        """Take a sign of life, received at ``at_s``; None for one that is older than another."""
+        """Take a sign of life, received at ``at_s``; None for one that is older than another.
+
+        One worker reads a partition, and gives itself a new id when it starts: whoever announced the partition before
+        has lost it for good. It may have been stopped, and say something before it hears of that.
+        """
+        if beat.worker_id in self._superseded:
+            return None
         worker = self.by_id.get(beat.worker_id)
         if worker is None:
             self._changed[beat.worker_id] = None
-            # One worker reads a partition: whoever announced it before has lost it.
-            self.forget([other.id for other in self.workers if other.beat.partition == beat.partition])
+            elder = [other.id for other in self.workers if other.beat.partition == beat.partition]
+            self._supersede(self.forget(elder))
             self.by_id[beat.worker_id] = Worker(beat, at_s)
             return News(new=True)
         progress = worker.update(beat, at_s)
@@ -63,6 +72,11 @@ class Fleet:
     def forget(self, worker_ids: Iterable[str]) -> list[str]:
         """Drop workers; the ids of those that there were."""
         return [worker_id for worker_id in worker_ids if self.by_id.pop(worker_id, None)]
+
+    def _supersede(self, worker_ids: Iterable[str]) -> None:
+        self._superseded |= dict.fromkeys(worker_ids)
+        while len(self._superseded) > SUPERSEDED:
+            del self._superseded[next(iter(self._superseded))]
 
     def free(self, kind: Kind) -> int:
         """The jobs of a kind that they could take now."""

@@ -55,6 +55,8 @@ class Lane:
         del self.jobs[job.tenant, job.id]
         _less(self.by_model, job.model)
         _less(self.by_tenant, job.tenant)
+        if job.model not in self.by_model:
+            self.parking.forget(job.model)
 
     def promote(self, at_s: float) -> None:
         """Move the jobs up that have waited long enough."""

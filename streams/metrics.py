@@ -58,6 +58,7 @@ class Bridge(Collector):
         """Forget everything: another process serves the metrics now, and none should be counted twice."""
         with self._lock:
             self._sources.clear()
+        self._instruments.sources.set(0)
 
     def collect(self) -> Iterator[Metric]:
         """Every family once, with the samples of all processes."""

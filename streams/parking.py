@@ -61,6 +61,11 @@ class Parking:
         self._since_s.pop(model, None)
         self._cold.pop(model, None)
 
+    def forget(self, model: str) -> None:
+        """No job of the model waits any more."""
+        self.served(model)
+        self._due_s.pop(model, None)
+
     def wake(self, model: str, most: int) -> None:
         """Let the first flows of a model take their turns again."""
         entries = self._flows.get(model)

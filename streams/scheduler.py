@@ -243,10 +243,11 @@ class Scheduler:
                 yield assignment
 
     def _alone(self, at_s: float) -> Iterator[Assignment]:
-        while (job := self._lone.first()) and (worker := idle_worker(self._fleet.workers, job)):
-            worker.reserved = False
-            worker.alone = self._assign(worker, self._lone.take(at_s), at_s)
-            yield worker.alone
+        for kind in Kind:
+            while (job := self._lone.first(kind)) and (worker := idle_worker(self._fleet.workers, job)):
+                worker.reserved = False
+                worker.alone = self._assign(worker, self._lone.take(kind, at_s), at_s)
+                yield worker.alone
 
     def _assign(self, worker: Worker, job: QueuedJob, at_s: float) -> Assignment:
         return worker.assign(job, at_s, LATE_LOADS * self._loads.load_s(job.model))

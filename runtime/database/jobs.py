@@ -5,11 +5,13 @@ true for half of the rows, and for which it uses no index. By its statistics, of
 to no row is in such a state: so it would go through all of those that are, for each id.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, text
 
 from runtime.database.leased import LeasedJob
@@ -19,20 +21,24 @@ from schemas.events import ControlEvent, Lease, State
 from schemas.requests import Job, Request
 from schemas.topics import Kind
 
+log = logging.getLogger(__name__)
+
 _LEASED_COLUMNS: Final = """
     jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
     jobs.request_sha256, jobs.traceparent, jobs.submitted_at, jobs.queued_at, jobs.scheduled_at
 """
 
-#: Not a job that its client wants no longer, nor one whose deadline has passed: ``control.sweep`` ends it.
+#: Not a job that its client wants no longer, nor one whose deadline has passed: ``control.sweep`` ends it. Nor one that
+#: has lost another attempt since it was read: it waits out its backoff, and its last attempt wants a worker for itself.
 LEASE_JOBS: Final = text(f"""
     UPDATE jobs
     SET state = 'scheduled', epoch = epoch + 1, worker_id = item.worker_id, scheduled_at = now(),
         lease_expires_at = now() + make_interval(secs => :lease_s)
-    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:workers AS text[]))
-         AS item(tenant, id, worker_id)
+    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:workers AS text[]), CAST(:losses AS integer[]))
+         AS item(tenant, id, worker_id, lost_attempts)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id
       AND CASE WHEN jobs.state = 'queued' AND jobs.control IS NULL AND (jobs.deadline IS NULL OR jobs.deadline > now())
+                    AND jobs.available_at <= now() AND jobs.lost_attempts = item.lost_attempts
                THEN true END
     RETURNING {_LEASED_COLUMNS}
 """)  # noqa: S608  a constant
@@ -69,6 +75,14 @@ GIVE_BACK: Final = text("""
 """)
 
 
+POSTPONE: Final = text("""
+    UPDATE jobs
+    SET state = 'queued', worker_id = NULL, lease_expires_at = NULL,
+        available_at = now() + make_interval(secs => :delay_s)
+    FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
+    WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
+""")
+
 #: As ``GIVE_BACK``, for workers that have gone and can't do it.
 VACATE: Final = text("""
     UPDATE jobs
@@ -76,6 +90,9 @@ VACATE: Final = text("""
     WHERE jobs.worker_id = ANY(CAST(:workers AS text[])) AND jobs.state IN ('scheduled', 'running')
     RETURNING jobs.tenant, jobs.id
 """)
+
+#: How long a job waits whose request can't be read here.
+UNREADABLE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +120,8 @@ class QueuedJob:
 def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], lease_s: float) -> list[LeasedJob]:
     """Give queued jobs to workers (the second of each pair is a worker's id) under a new epoch.
 
-    Jobs that are no longer queued are left out of the answer, which has no order.
+    Jobs that are no longer queued are left out of the answer, which has no order. So are those whose request this
+    release can't read: they wait a while, for a later one.
     """
     if not assignments:
         return []
@@ -113,10 +131,14 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
             "tenants": [job.tenant for job, _ in assignments],
             "ids": [job.id for job, _ in assignments],
             "workers": [worker_id for _, worker_id in assignments],
+            "losses": [job.lost_attempts for job, _ in assignments],
             "lease_s": lease_s,
         },
-    )
-    return [_leased(row) for row in rows]
+    ).all()
+    leased = [item for row in rows if (item := _leased(row))]
+    if len(leased) < len(rows):
+        _postpone(connection, [row for row in rows if _leased(row) is None])
+    return leased
 
 
 def unconfirmed(connection: Connection, age_s: float, most: int) -> list[tuple[LeasedJob, int]]:
@@ -125,14 +147,30 @@ def unconfirmed(connection: Connection, age_s: float, most: int) -> list[tuple[L
     A worker that has its job renews it much sooner: it is in trouble, or was never told.
     """
     rows = connection.execute(SELECT_UNCONFIRMED, {"age_s": age_s, "most": most})
-    return [(_leased(row), row.partition) for row in rows]
+    return [(item, row.partition) for row in rows if (item := _leased(row))]
 
 
-def _leased(row: Row[Any]) -> LeasedJob:
+def _postpone(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    for row in rows:
+        log.warning(
+            "Job %s/%s was admitted by a later release than this one, which can't read its request. It waits for a "
+            "dispatcher of that release: upgrade, or cancel it.",
+            row.tenant,
+            row.id,
+        )
+    leases = [Lease(row.tenant, row.id, row.epoch, row.worker_id) for row in rows]
+    connection.execute(POSTPONE, {**lease_columns(leases), "delay_s": UNREADABLE_S})
+
+
+def _leased(row: Row[Any]) -> LeasedJob | None:
+    try:
+        request = decode(Request, row.request.encode())
+    except msgspec.DecodeError:
+        return None
     job = Job(
         id=row.id,
         tenant=row.tenant,
-        request=decode(Request, row.request.encode()),
+        request=request,
         attempt=row.attempt,
         submitted_at=row.submitted_at,
         queued_at=row.queued_at,

@@ -23,6 +23,9 @@ def upgrade(database: Database) -> None:
         ServerUnreachable: Postgres is away.
     """
     with database.begin() as connection:
+        # An index of a large table takes longer than any statement of ours may, and the next caller waits for it.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         command.upgrade(_config(connection), "head")
 

@@ -70,7 +70,8 @@ def lease(
     taken = []
     for queued_job, worker_id in assignments:
         row = tables.jobs.get((queued_job.tenant, queued_job.id))
-        if row and _lease_row(row, tx, worker_id, lease_s):
+        same = row and row.available_at <= tx.now and row.lost_attempts == queued_job.lost_attempts
+        if row and same and _lease_row(row, tx, worker_id, lease_s):
             taken.append(_leased_job(row))
     return taken
 

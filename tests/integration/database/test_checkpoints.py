@@ -12,7 +12,7 @@ from runtime.database.queue import BEGINNING
 from runtime.database.queue import queued as read_queue
 from schemas.events import State
 from schemas.topics import Kind
-from tests.integration.database.rows import admission, leased, queued, settlement
+from tests.integration.database.rows import admission, leased, settlement
 
 LEFT = Checkpoint(10, b'{"step": 10}', "file:///store/abc", "a" * 64, 1_000)
 
@@ -21,7 +21,8 @@ def lose(connection: Connection, item: LeasedJob) -> LeasedJob:
     """The next attempt at a job whose worker was lost."""
     connection.execute(text("UPDATE jobs SET lease_expires_at = now() - interval '1 s'"))
     assert outcomes.requeue(connection, [item.lease], [0.0]) == {item.lease}
-    (again,) = jobs.lease(connection, [(queued(admission(item.job.id)), "worker-2")], 30.0)
+    (job,) = read_queue(connection, Kind.GENERATE, BEGINNING, 10).jobs
+    (again,) = jobs.lease(connection, [(job, "worker-2")], 30.0)
     return again
 
 

@@ -158,3 +158,31 @@ def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:
     assert admissions.admit(connection, []) == []
     assert jobs.lease(connection, [], 30.0) == []
     assert jobs.renew(connection, [], 30.0) == {}
+
+
+def test_a_job_that_has_lost_another_attempt_since_it_was_read_waits_out_its_backoff(connection: Connection) -> None:
+    row = admission("a")
+    admissions.admit(connection, [row])
+    connection.execute(text("UPDATE jobs SET available_at = now() + interval '1 minute'"))
+    assert jobs.lease(connection, [(queued(row), "worker-1")], 30.0) == []
+    connection.execute(text("UPDATE jobs SET available_at = now(), lost_attempts = 2, attempt = 3"))
+    assert jobs.lease(connection, [(queued(row), "worker-1")], 30.0) == []
+    (read,) = waiting(connection)
+    assert [item.job.id for item in jobs.lease(connection, [(read, "worker-1")], 30.0)] == ["a"]
+
+
+def test_a_request_that_a_later_release_wrote_waits_for_it_and_holds_up_no_other(connection: Connection) -> None:
+    rows = [admission("a"), admission("b")]
+    admissions.admit(connection, rows)
+    connection.execute(text("UPDATE jobs SET request = (request::jsonb || '{\"novelty\": 1}')::json WHERE id = 'a'"))
+    leased_now = jobs.lease(connection, [(queued(row), "worker-1") for row in rows], 30.0)
+    assert [item.job.id for item in leased_now] == ["b"]
+    state, later = connection.execute(text("SELECT state, available_at > now() FROM jobs WHERE id = 'a'")).one()
+    assert (state, later) == ("queued", True)
+    connection.execute(text("UPDATE jobs SET state = 'scheduled', lease_expires_at = now() + interval '1 minute'"))
+    connection.execute(text("UPDATE jobs SET scheduled_at = now() - interval '1 minute'"))
+    connection.execute(
+        text("INSERT INTO workers (partition, worker_id, host, lease_expires_at) VALUES (0, 'worker-1', 'here', now())")
+    )
+    connection.execute(text("UPDATE jobs SET worker_id = 'worker-1'"))
+    assert [item.job.id for item, _ in jobs.unconfirmed(connection, 1.0, 10)] == ["b"]

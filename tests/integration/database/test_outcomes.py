@@ -1,5 +1,7 @@
 """Settling and expired leases, on a real Postgres."""
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, Table, func, select, text
 
 from runtime.database import jobs, outcomes, queries, queue, tables
@@ -45,7 +47,7 @@ def test_an_attempt_that_lost_its_lease_changes_nothing(connection: Connection) 
     (old,) = leased(connection, row, lease_s=0.0)
     expire(connection)
     outcomes.requeue(connection, [old.lease], [0.0])
-    (new,) = jobs.lease(connection, [(queued(row), "worker-2")], 30.0)
+    (new,) = jobs.lease(connection, [(replace(queued(row), lost_attempts=1), "worker-2")], 30.0)
     assert outcomes.settle(connection, [settlement(old)]) == set()
     assert count(connection, tables.results) == 0
     assert outcomes.settle(connection, [settlement(new)]) == {new.lease}

@@ -29,7 +29,7 @@ from runtime.database.wishes import Wish
 from schemas.events import ControlEvent, State
 from schemas.requests import Dataset, FineTuneRequest
 from schemas.topics import Kind
-from tests.integration.database.rows import NOW, TRACE, admission, leased, rejection, settlement, tuned
+from tests.integration.database.rows import NOW, TRACE, admission, leased, queued, rejection, settlement, tuned
 
 MODULES = (
     admissions, carried_out, checkpoints, control, jobs, outbox, outcomes, queries, queue, quotas, reconciling,
@@ -80,6 +80,9 @@ def run_everything(connection: Connection) -> None:
     first, second = leased(connection, admission("a", tune), admission("b"), lease_s=0.0)
     admissions.admit(connection, [rejection("c")])
     queue.queued(connection, Kind.GENERATE, BEGINNING, 10)
+    admissions.admit(connection, [admission("strange")])
+    connection.exec_driver_sql("UPDATE jobs SET request = '{\"later\": 1}' WHERE id = 'strange'")
+    jobs.lease(connection, [(queued(admission("strange")), "worker-1")], 30.0)
     jobs.renew(connection, [first.lease], 30.0)
     checkpoints.save(connection, first.lease, Checkpoint(1, b"{}", "file:///store/abc", "a" * 64, 1))
     checkpoints.find(connection, "default", "a")

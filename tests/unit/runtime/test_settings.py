@@ -39,11 +39,29 @@ def test_roots_are_a_list_of_paths() -> None:
         ("HEADRACE_LEASE_S", "0"),
         ("HEADRACE_GENERATE_SLOTS", "-1"),
         ("HEADRACE_METRICS_PORT", "http"),
+        ("HEADRACE_METRICS_PORT", "70000"),
+        ("HEADRACE_LEASE_S", "0.5"),
+        ("HEADRACE_QUEUE_JOBS", "0"),
+        ("HEADRACE_TENANT_JOBS", "0"),
+        ("HEADRACE_KAFKA", "kafka"),
+        ("HEADRACE_KAFKA", "a:1,b:port"),
+        ("HEADRACE_DATABASE", "postgresql://host:abc/headrace"),
     ],
 )
 def test_a_wrong_value_names_the_variable_and_the_value(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=re.escape(f"{name} is {value!r}")):
         Settings.from_env({name: value})
+
+
+def test_spaces_between_addresses_are_left_out() -> None:
+    assert Settings.from_env({"HEADRACE_KAFKA": "a:1, b:2"}).kafka == "a:1,b:2"
+
+
+def test_a_password_is_not_told() -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        Settings.from_env({"HEADRACE_DATABASE": "postgresql://me:secret@host:abc/headrace"})
+    assert "secret" not in str(refused.value)
+    assert "'postgresql://***@host:abc/headrace'" in str(refused.value)
 
 
 def test_readiness_is_a_file_for_the_supervisor(tmp_path: Path) -> None:

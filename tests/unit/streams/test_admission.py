@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from types import NoneType
 
 import pytest
 from hypothesis import given, settings
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from runtime.database.admissions import Admitted
 from schemas.codec import trace_id_of
+from schemas.errors import IdConflict, QuotaExceeded
 from schemas.limits import REQUEST_BYTES
 from schemas.results import Terminal
 from schemas.topics import Kind
-from streams.admission import Verdict, confirm, dead_letter_headers, judge, submitted_at
+from streams.admission import Verdict, confirm, dead_letter_headers, judge, refuse, submitted_at
 from tests.unit.streams.records import NOW, TRACE, FakeRecord
 
 
@@ -178,3 +180,10 @@ def test_the_same_malformed_request_sent_twice_is_two_dead_letters() -> None:
     verdict = confirm(judged(body(id="a", n="x")), Admitted.REPEATED)
     assert verdict.admission is None
     assert verdict.refusal
+
+
+@pytest.mark.parametrize("fate", [Admitted.REPEATED, Admitted.CONFLICT])
+def test_a_quota_does_not_refuse_what_was_admitted_before(fate: Admitted) -> None:
+    verdict = confirm(refuse(judged(body(id="a")), QuotaExceeded("default", 5)), fate)
+    assert verdict.admission is None
+    assert type(verdict.refusal) is (IdConflict if fate is Admitted.CONFLICT else NoneType)

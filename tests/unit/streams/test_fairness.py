@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.fairness import Turns
+from streams.fairness import MOST_LEFT, SLACK, Turns
 
 MOST = 1_000
 QUANTUM = 100
@@ -141,3 +141,16 @@ def test_whoever_is_next_is_one_that_waits(steps: list[tuple[str, str]]) -> None
             turns.charge(first, 170)
         assert (turns.first() in waiting) == bool(waiting)
         assert set(turns.soonest(9)) == waiting
+
+
+def test_no_more_members_are_remembered_than_may_be_and_those_who_owe_the_most_are() -> None:
+    turns = Turns(QUANTUM)
+    for number in range(4 * MOST_LEFT):
+        name = str(number)
+        turns.join(name)
+        turns.charge(name, 10 * QUANTUM * (1 + number % 2 * 100))
+        turns.leave(name)
+    assert turns._left is not None
+    assert len(turns._left) <= 2 * MOST_LEFT + SLACK
+    # Nearly all who owe little were forgotten, for as many owe a lot.
+    assert sum(int(name) % 2 for name in turns._left) > 0.9 * MOST_LEFT

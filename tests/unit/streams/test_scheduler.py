@@ -4,7 +4,7 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from schemas.events import Heartbeat
+from schemas.events import Heartbeat, Slots
 from schemas.topics import Kind
 from streams.lone import PATIENCE_S
 from streams.scheduler import Assignment, Scheduler
@@ -308,3 +308,29 @@ def test_a_worker_whose_last_attempt_was_not_leased_is_open_to_all_again() -> No
     made.release(last)
     made.add([job("other")], 0.0)
     assert names(made.next_assignments(9, 0.0)) == ["other"]
+
+
+def test_a_worker_that_lost_its_partition_does_not_come_back() -> None:
+    made = scheduler(beat("old", slots=9), beat("new", slots=9))
+    made.heartbeat(replace(beat("new", slots=9), worker_id="newest", partition=beat("old").partition), 1.0)
+    assert made.workers == 2
+    assert not made.heartbeat(beat("old", slots=9, position=99), 2.0)
+    assert (made.workers, made.free(Kind.GENERATE)) == (2, 18)
+
+
+def test_a_last_attempt_without_a_worker_for_its_kind_holds_up_none_of_another_kind() -> None:
+    writer = replace(beat("a", slots=2), free=Slots(generate=2), slots=Slots(generate=2))
+    made = scheduler(writer)
+    made.add([job("tune", kind=Kind.FINETUNE, lost_attempts=2, age_s=9), job("write", lost_attempts=2)], 0.0)
+    assert names(made.next_assignments(9, PATIENCE_S)) == ["write"]
+
+
+def test_a_model_that_nobody_waits_for_any_more_waits_anew() -> None:
+    made = scheduler(beat("holder", slots=1, models=("m",)))
+    made.add([job("running", model="m"), job("waits", model="m")], 0.0)
+    assert names(made.next_assignments(9, 0.0)) == ["running"]
+    made.next_assignments(9, 1.0)
+    lane = made._lanes[Kind.GENERATE]
+    assert made.remove("default", "waits")
+    assert lane.parking.waited_s("m", 1_000.0) == 0.0
+    assert (lane.parking._since_s, lane.parking._due_s) == ({}, {})
