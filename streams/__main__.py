@@ -92,7 +92,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
         # Most of them have ended.
         relay.wake()
 
-    control = Control(thread(), publisher, instruments, left)
+    control = Control(thread(), publisher, instruments, quotas, left)
     app = create_app(settings.kafka)
     for kind, topic in topics.REQUESTS.items():
         bind(app, topic, partial(intake.admit, kind), AT_ONCE)
@@ -199,6 +199,10 @@ def main() -> int:
     except HeadraceError as error:
         log.critical("%s", error)
         return 2 if isinstance(error, InvalidSetting) else 1
+    except Exception:
+        # Left to Python it would wait for threads that wait for a server.
+        log.critical("The dispatcher ends by an error.", exc_info=True)
+        return 1
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ and whoever has to hear of it is told.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 from msgspec.structs import replace
@@ -26,6 +29,7 @@ from streams.admission import traceparent_of
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
+from streams.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +50,19 @@ class Control:
     """
 
     def __init__(
-        self, database: DatabaseThread, publisher: Publisher, instruments: Instruments, on_left: OnLeft
+        self,
+        database: DatabaseThread,
+        publisher: Publisher,
+        instruments: Instruments,
+        quotas: Quotas,
+        on_left: OnLeft,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._instruments = instruments
+        self._quotas = quotas
         self._on_left = on_left
+        self._swept_s = -inf
 
     async def apply(self, chunk: Chunk) -> None:
         """Carry out the wishes of a chunk; when this returns, the chunk may be acknowledged.
@@ -63,7 +74,7 @@ class Control:
         3. Tell the scheduler, the workers and the world. A crash loses that: jobs are not leased against
            their row, workers hear of wishes when they renew their leases, and another state follows.
         """
-        wishes = [wish for record in chunk.records if (wish := self._read(record))]
+        wishes = self._within_quotas(wish for record in chunk.records if (wish := self._read(record)))
         if wishes:
             self._tell(await self._database.insist(control.apply, wishes, _now))
 
@@ -75,7 +86,24 @@ class Control:
 
     async def sweep(self) -> None:
         """End jobs whose deadline has passed while they wait, and carry out what was noted of those that came back."""
-        self._tell(await self._database.insist(control.sweep, _now, BATCH_JOBS))
+        begun_s = time.monotonic()
+        self._tell(await self._database.insist(control.sweep, _now, BATCH_JOBS, begun_s - self._swept_s))
+        self._swept_s = begun_s
+
+    def _within_quotas(self, wishes: Iterable[Wish]) -> list[Wish]:
+        """The wishes without the retries of tenants that have as many jobs waiting as they may have."""
+        more: Counter[str] = Counter()
+        kept: list[Wish] = []
+        for wish in wishes:
+            tenant, job_id = wish.key
+            retry = wish.event.action == "retry"
+            if retry and (refusal := self._quotas.refusal(tenant, more[tenant])):
+                log.warning("Job %s/%s is not submitted again. %s", tenant, job_id, refusal)
+                self._instruments.wishes.labels(wish.event.action, refusal.code).inc()
+                continue
+            more[tenant] += retry
+            kept.append(wish)
+        return kept
 
     def _read(self, record: Record) -> Wish | None:
         headers = {name: value for name, value in record.headers if value is not None}

@@ -24,7 +24,7 @@ from schemas.topics import Kind
 from streams.chunks import Chunk, Record
 from streams.departures import Departures
 from streams.instruments import Instruments
-from streams.orders import Orders
+from streams.orders import Orders, batches
 from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
@@ -147,9 +147,9 @@ class Dispatch:
             wanting = [kind for kind in Kind if self._scheduler.wants_more(kind)]
             await self._poll(wanting, REFILL_JOBS)
             assignments = self._scheduler.next_assignments(BATCH_JOBS, loop.time())
-            if assignments:
-                await self._lease(assignments)
-            elif not wanting:
+            for some in batches(assignments):
+                await self._lease(some)
+            if not (assignments or wanting):
                 break
             if loop.time() - now_s >= POLL_S:
                 # There is more to do, but what is done once in a while is due too.
@@ -160,15 +160,17 @@ class Dispatch:
             self._places.tell(self._scheduler.outlooks(PLACES_JOBS), now_s)
 
     async def _poll(self, kinds: Iterable[Kind], most: int) -> None:
+        # Where the partitions move meanwhile, another scheduler begins with another reading.
+        scheduler, sweeps = self._scheduler, self._sweeps
         for kind in kinds:
-            sweep = self._sweeps[kind]
+            sweep = sweeps[kind]
             page = await self._database.insist(queue.queued, kind, sweep.old, most)
             sweep.went_on(page)
-            self._scheduler.refill(kind, page.jobs, asyncio.get_running_loop().time(), complete=page.last)
+            scheduler.refill(kind, page.jobs, asyncio.get_running_loop().time(), complete=page.last)
             if not page.last and sweep.new is not None:
                 page = await self._database.insist(queue.queued, kind, sweep.new, most)
                 sweep.kept_up(page)
-                self._scheduler.add(page.jobs, asyncio.get_running_loop().time())
+                scheduler.add(page.jobs, asyncio.get_running_loop().time())
 
     async def _lease(self, assignments: Sequence[Assignment]) -> None:
         """Turn assignments into leases and events.

@@ -43,6 +43,7 @@ class Intake:
         self._instruments = instruments
         self._quotas = quotas
         self._dispatch = dispatch
+        self._entrance = asyncio.Lock()
         #: Jobs of each tenant on their way into the database.
         self._coming: Counter[str] = Counter()
 
@@ -63,7 +64,9 @@ class Intake:
         While Postgres or Kafka is away, the step is tried again; nothing is skipped.
         """
         started_s = asyncio.get_running_loop().time()
-        await self._quotas.room()
+        async with self._entrance:
+            # One after the other, in their order: all who wait for room are told of it at once.
+            await self._quotas.room()
         judged = self._within_quotas([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
         letters = await self._dispatch.underway.finish(self._admit(kind, judged))
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from runtime.settings import InvalidSetting
 from schemas.codec import decode
 from schemas.errors import printable
 from schemas.events import MetricFamily, MetricsEvent, Sample
@@ -104,12 +105,22 @@ class Bridge(Collector):
 
 
 class MetricsPage:
-    """Serves a bridge at ``http://host:port/metrics`` until it is closed; port 0 takes a free one."""
+    """Serves a bridge at ``http://host:port/metrics`` until it is closed; port 0 takes a free one.
+
+    Raises:
+        InvalidSetting: the port is taken, or the host is not this machine.
+    """
 
     def __init__(self, bridge: Bridge, host: str, port: int) -> None:
         registry = CollectorRegistry()
         registry.register(bridge)
-        self._server, self._thread = start_http_server(port, host, registry)
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise InvalidSetting(
+                f"The metrics can't be served at {host}:{port}: {error.strerror}. Set HEADRACE_METRICS_PORT to a free "
+                "port, or to 0 for any, and HEADRACE_METRICS_HOST to an address of this machine."
+            ) from error
         self.port = int(self._server.server_port)
 
     def close(self) -> None:

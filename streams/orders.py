@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from runtime.database.leased import LeasedJob
 from runtime.kafka import Delivery, Publisher
@@ -15,6 +16,23 @@ from streams.instruments import Instruments
 from streams.work import publish_work
 
 log = logging.getLogger(__name__)
+
+#: About 8 MB of text. The scheduler knows what a request costs, not its size.
+BATCH_TOKENS: Final = 2_000_000
+
+
+def batches(assignments: Iterable[Assignment]) -> Iterator[list[Assignment]]:
+    """Assignments whose requests, of up to a megabyte each, are in memory and in a transaction together."""
+    some: list[Assignment] = []
+    tokens = 0
+    for assignment in assignments:
+        if some and tokens + assignment.job.cost > BATCH_TOKENS:
+            yield some
+            some, tokens = [], 0
+        some.append(assignment)
+        tokens += assignment.job.cost
+    if some:
+        yield some
 
 
 class Orders:

@@ -81,11 +81,14 @@ class Reconciler:
             ends = await self._requests.ends()
             await asyncio.sleep(interval_s)
             now_committed = await self._requests.committed()
-            await self.compare(_due(ends, committed, now_committed))
+            await self.compare(_due(ends, committed, now_committed), now_committed)
             committed = now_committed
 
-    async def compare(self, ends: Mapping[Place, int]) -> int:
-        """Admit what was missed before ``ends``; how many records that were.
+    async def compare(self, ends: Mapping[Place, int], read: Mapping[Place, int]) -> int:
+        """Admit what is not admitted before ``ends``; how many records were missed.
+
+        ``read`` is up to where the group has read, by its own account. What lies beyond was not missed: the group waits
+        for room in the queue, or for a server, or stands still.
 
         1. Records without a row, or without their dead letter, go through intake once more. It knows what it has
            seen, so a record that intake takes meanwhile does no harm; at worst its dead letter comes twice.
@@ -100,10 +103,12 @@ class Reconciler:
                     continue
                 async for records in self._requests.records(place, begins.get(place, 0), end):
                     lost = await self._lost(kind, records, begins, letters)
-                    missed += len(lost)
+                    count = sum(record.offset < read.get(place, 0) for record in lost)
+                    missed += count
+                    if count:
+                        log.error("%d requests of %s-%d had been missed.", count, *place)
+                        self._instruments.missed.labels(kind).inc(count)
                     if lost:
-                        log.error("%d requests of %s-%d had been missed.", len(lost), *place)
-                        self._instruments.missed.labels(kind).inc(len(lost))
                         await self._admit(kind, Chunk(lost))
         await self._database.insist(reconciling.save_positions, ends)
         return missed

@@ -97,9 +97,13 @@ def consequence(case: Case, partitions: Mapping[str, int], now: datetime) -> Con
             assert_never(unknown)
 
 
-def resubmission(case: Case, admission: Admission, became: Admitted) -> Consequence:
-    """What came of a retry."""
+def resubmission(case: Case, resubmitted: tuple[Admission, Admitted] | None) -> Consequence:
+    """What came of a retry; None where its request could not be read."""
     action, (tenant, job_id) = case.wish.event.action, case.key
+    if resubmitted is None:
+        reason = "its request was written by a later release than this one: upgrade, then retry it"
+        return Consequence(action, tenant, job_id, Nothing.fate, reason)
+    admission, became = resubmitted
     match became:
         case Admitted.NEW:
             status = StatusEvent(

@@ -6,6 +6,7 @@ statement. All of it is one transaction of the caller's.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
@@ -49,11 +50,12 @@ LOCK_JOBS: Final = text(f"""
     FOR UPDATE OF jobs
 """)  # noqa: S608  a constant
 
-#: Jobs whose worker left them, or that were admitted, with a wish.
+#: Jobs whose worker left them, or that were admitted, with a wish. What a later release wants is left for it.
 LOCK_CONTROLLED: Final = text(f"""
     SELECT {_COLUMNS}
     FROM jobs
     WHERE state = 'queued' AND control IS NOT NULL
+      AND control->>'action' IN ('cancel', 'pause', 'resume', 'retry')
     LIMIT :most
     FOR UPDATE SKIP LOCKED
 """)  # noqa: S608
@@ -125,9 +127,12 @@ def apply(connection: Connection, wishes: Sequence[Wish], clock: Clock) -> list[
     return consequences
 
 
-def sweep(connection: Connection, clock: Clock, most: int) -> list[Consequence]:
-    """Carry out what was noted of jobs that wait by now, and end those whose deadline has passed, ``most`` of each."""
-    consequences = apply(connection, [Wish(wish) for wish in remembered.take_met(connection, most)], clock)
+def sweep(connection: Connection, clock: Clock, most: int, since_s: float = inf) -> list[Consequence]:
+    """Carry out what was noted of jobs that wait by now, and end those whose deadline has passed, ``most`` of each.
+
+    ``since_s`` is the time since the last sweep of the same process.
+    """
+    consequences = apply(connection, [Wish(wish) for wish in remembered.take_met(connection, since_s, most)], clock)
     now = clock()
     controlled = _standings(connection.execute(LOCK_CONTROLLED, {"most": most}))
     cases = [_case(Wish(job.control), job, decide) for job in controlled if job.control]
@@ -155,7 +160,7 @@ def _carry_out(connection: Connection, cases: Sequence[Case], now: datetime) -> 
     told = [case.job for case in cases if case.job and isinstance(case.decision, Tell | TellAgain)]
     partitions = _partitions(connection, told)
     return [
-        resubmission(case, *next(resubmitted))
+        resubmission(case, next(resubmitted))
         if isinstance(case.decision, Resubmit)
         else consequence(case, partitions, now)
         for case in cases

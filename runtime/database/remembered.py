@@ -88,9 +88,12 @@ def forget_old(connection: Connection) -> None:
     connection.execute(FORGET_OLD_WISHES, {"age_s": WISH_AGE_S})
 
 
-def take_met(connection: Connection, most: int) -> list[ControlEvent]:
-    """Wishes whose job was admitted in the same moment, by a transaction that could not see them; now they are gone."""
-    rows = connection.execute(TAKE_MET, {"age_s": MEETING_S, "most": most})
+def take_met(connection: Connection, since_s: float, most: int) -> list[ControlEvent]:
+    """Wishes whose job was admitted in the same moment, by a transaction that could not see them; now they are gone.
+
+    Those that were looked for ``since_s`` seconds ago are not looked for again.
+    """
+    rows = connection.execute(TAKE_MET, {"age_s": min(since_s + MEETING_S, WISH_AGE_S), "most": most})
     return [wish for row in rows if (wish := noted(row.control))]
 
 

@@ -167,7 +167,7 @@ async def dispatcher(site: Site, stop: asyncio.Event) -> None:
         dispatch.forget(jobs)
         relay.wake()
 
-    control = parts.control(site.database(), publisher, site.instruments, left)
+    control = parts.control(site.database(), publisher, site.instruments, quotas, left)
     membership = parts.membership(
         site.coordinator,
         site.broker,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 from runtime.database import control
@@ -46,7 +47,7 @@ def apply(tables: Tables, tx: Transaction, wishes: Sequence[Wish], clock: Clock)
     return found + [_carry_out(tables, tx, wish, now, decide_again) for wish in done]
 
 
-def sweep(tables: Tables, tx: Transaction, clock: Clock, most: int) -> list[Consequence]:
+def sweep(tables: Tables, tx: Transaction, clock: Clock, most: int, _since_s: float = inf) -> list[Consequence]:
     """As ``control.sweep``."""
     now = clock()
     met = [tables.wishes.pop(key) for key in sorted(tables.wishes) if key in tables.jobs]

@@ -16,6 +16,7 @@ from runtime.database import Database, admissions, control, jobs, outcomes, quer
 from runtime.database.admissions import Source
 from runtime.database.consequences import Consequence
 from runtime.database.leased import LeasedJob
+from runtime.database.resubmission import AT_ONCE
 from runtime.database.wishes import Wish, cancelled
 from schemas.errors import JobCancelled
 from schemas.events import ControlEvent, State, StopEvent
@@ -438,3 +439,19 @@ def _batches(ids: list[str], dice: random.Random) -> list[list[str]]:
         batches.append(sorted(shuffled[:size]))
         shuffled = shuffled[size:]
     return batches
+
+
+def test_many_retries_at_once_find_their_own_requests_and_one_that_can_not_be_read_holds_up_none(
+    connection: Connection,
+) -> None:
+    number = 2 * AT_ONCE + 3
+    items = leased(connection, *(admission(str(index), generate(f"prompt {index}")) for index in range(number)))
+    failed = ErrorInfo("worker_lost", "lost")
+    ends = [terminal(item.job.id, status=Terminal.FAILED, error=failed) for item in items]
+    outcomes.settle(connection, [replace(settlement(item), event=end) for item, end in zip(items, ends, strict=True)])
+    connection.execute(text("UPDATE jobs SET request = (request::jsonb || '{\"novelty\": 1}')::json WHERE id = '7'"))
+    told = apply(connection, *(wish("retry", str(index), new_id=f"again-{index}") for index in range(number)))
+    assert [item.fate for item in told] == ["unfit" if index == 7 else "resubmitted" for index in range(number)]
+    assert "a later release" in told[7].reason
+    prompts = connection.execute(text("SELECT id, request->>'prompt' FROM jobs WHERE id LIKE 'again-%'")).all()
+    assert {tuple(row) for row in prompts} == {(f"again-{n}", f"prompt {n}") for n in range(number) if n != 7}

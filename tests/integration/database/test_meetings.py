@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from math import inf
 
 import pytest
 from sqlalchemy import Connection, text
@@ -110,3 +111,17 @@ def test_a_sweep_leaves_a_pause_that_a_resume_is_about_to_replace(database: Data
         run(database, admit_unseen, sweep)
     run(database, sweep)
     assert state(database) is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("since_s", "becomes"), [(0.0, State.QUEUED), (600.0, State.CANCELLED), (inf, State.CANCELLED)]
+)
+def test_a_sweep_looks_for_what_has_met_since_the_one_before(
+    database: Database, since_s: float, becomes: State
+) -> None:
+    """All processes, or Postgres, were stopped for ten minutes just after a wish and its job had met unseen."""
+    run(database, want(CANCEL), admit_unseen)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE wishes SET created_at = now() - interval '10 minutes'"))
+        control.sweep(connection, lambda: datetime.now(UTC), 100, since_s)
+    assert state(database) is becomes

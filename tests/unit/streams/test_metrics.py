@@ -1,6 +1,7 @@
 """The bridge from metrics events to Prometheus' page."""
 
 import asyncio
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,11 +9,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.monitoring import Metrics
+from runtime.settings import InvalidSetting
 from schemas.codec import encode
 from schemas.events import MetricFamily, MetricsEvent, Sample
 from streams.chunks import Chunk
 from streams.instruments import Instruments
-from streams.metrics import SILENT_S, SOURCES, Bridge
+from streams.metrics import SILENT_S, SOURCES, Bridge, MetricsPage
 from tests.unit.streams.records import FakeRecord
 
 
@@ -121,3 +123,12 @@ def test_a_bridge_that_another_process_replaces_serves_nothing(bridge: Bridge) -
     take(bridge, event())
     bridge.clear()
     assert page(bridge) == {}
+
+
+def test_a_port_that_is_taken_says_what_to_set() -> None:
+    bridge = Bridge(Instruments(Metrics("test")))
+    with (
+        closing(MetricsPage(bridge, "127.0.0.1", 0)) as page,
+        pytest.raises(InvalidSetting, match=rf"127\.0\.0\.1:{page.port}: Address already in use.*METRICS_PORT"),
+    ):
+        MetricsPage(bridge, "127.0.0.1", page.port)

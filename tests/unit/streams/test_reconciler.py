@@ -81,6 +81,8 @@ class Comparison:
     rows: Rows
     topics: Topics = field(default_factory=Topics)
     admitted: list[int] = field(default_factory=list)
+    #: Up to where the group has read the requests; None: all.
+    read: int | None = None
 
     def run(self) -> int:
         async def admit(kind: Kind, chunk: Chunk) -> None:
@@ -89,7 +91,8 @@ class Comparison:
 
         async def compare() -> int:
             reconciler = Reconciler(self.rows, self.topics, admit, Instruments(Metrics("test")))
-            return await reconciler.compare(await self.topics.ends())
+            ends = await self.topics.ends()
+            return await reconciler.compare(ends, ends if self.read is None else {(TOPIC, 0): self.read})
 
         return asyncio.run(compare())
 
@@ -135,3 +138,11 @@ def test_a_strange_dead_letter_is_nobodys() -> None:
     comparison.topics.add(LETTERS, b"{", dlq_partition=b"zero")
     comparison.run()
     assert comparison.admitted == [0]
+
+
+def test_what_the_group_has_not_read_yet_is_admitted_and_was_not_missed() -> None:
+    comparison = Comparison(Rows(), read=1)
+    for number in range(3):
+        comparison.topics.add(TOPIC, GOOD % number)
+    assert comparison.run() == 1
+    assert comparison.admitted == [0, 1, 2]
