@@ -29,6 +29,7 @@ from streams.places import PLACES_JOBS, Places
 from streams.scheduler import Assignment, Scheduler
 from streams.sweep import Sweep
 from streams.underway import Underway
+from streams.work import UNCONFIRMED
 
 log = logging.getLogger(__name__)
 
@@ -181,12 +182,18 @@ class Dispatch:
         pairs = [(assignment.job, assignment.worker_id) for assignment in assignments]
 
         async def take() -> None:
-            self.hand_out(assignments, await self._database.insist(jobs.lease, pairs, self.lease_s))
+            asked_s = asyncio.get_running_loop().time()
+            self.hand_out(assignments, await self._database.insist(jobs.lease, pairs, self.lease_s), asked_s)
 
         await self.underway.finish(take())
 
-    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob]) -> None:
-        """Tell the workers of the leases that were taken for assignments, and take back those that were not."""
+    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob], asked_s: float) -> None:
+        """Tell the workers of the leases that were taken for assignments, and take back those that were not.
+
+        Where the answer was long in coming, since ``asked_s``, others may have told them: then they ask Postgres before
+        they begin.
+        """
+        again = asyncio.get_running_loop().time() - asked_s > self.lease_s * UNCONFIRMED / 2
         by_job = {(item.job.tenant, item.job.id): item for item in leased}
         for assignment in assignments:
             item = by_job.get((assignment.job.tenant, assignment.job.id))
@@ -196,7 +203,7 @@ class Dispatch:
             elif item is None:
                 # It was given to a worker before, by another dispatcher or from an older list; or it is not new.
                 self._scheduler.release(assignment)
-            elif not self._orders.give(assignment, item):
+            elif not self._orders.give(assignment, item, again=again):
                 self._scheduler.release(assignment)
 
     def _take_deliveries(self) -> None:

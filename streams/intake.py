@@ -84,6 +84,7 @@ class Intake:
         tenants = Counter(job.tenant for job in coming)
         self._coming += tenants
         # In turn: of two requests of one id, the first is admitted.
+        asked_s = asyncio.get_running_loop().time()
         fates, leased = await self._database.in_turn(admit_and_lease, admissions, workers, self._dispatch.lease_s)
         self._coming -= tenants
         self._count(kind, admissions, fates)
@@ -91,7 +92,7 @@ class Intake:
         queued = [job for job, fate in zip(jobs, fates, strict=True) if job and fate is Admitted.NEW]
         for job in queued:
             publish_status(self._publisher, _status(job), job.traceparent)
-        self._dispatch.hand_out(given, leased)
+        self._dispatch.hand_out(given, leased, asked_s)
         gone = {(item.job.tenant, item.job.id) for item in leased}
         waiting = [job for job in queued if (job.tenant, job.id) not in gone]
         self._quotas.admitted(job.tenant for job in waiting)

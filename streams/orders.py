@@ -47,8 +47,8 @@ class Orders:
         # Filled by the publisher's thread, emptied by the loop.
         self._deliveries: deque[tuple[Assignment, Delivery]] = deque()
 
-    def give(self, assignment: Assignment, item: LeasedJob) -> bool:
-        """Publish the job's state, and tell its worker; whether that may be under way.
+    def give(self, assignment: Assignment, item: LeasedJob, *, again: bool) -> bool:
+        """Publish the job's state, and tell its worker, perhaps not the first to do so; whether that may be under way.
 
         It may not where the broker has been away so long that no more waits for it. The worker is told later then.
         """
@@ -62,6 +62,7 @@ class Orders:
                 item,
                 assignment.partition,
                 lambda delivery: self._deliveries.append((assignment, delivery)),
+                again=again,
             )
         except ServerUnreachable as error:
             log.warning("The worker of job %s/%s is not told of it yet. %s", job.tenant, job.id, error)

@@ -72,8 +72,8 @@ class JumpsTheQueue(Intake):
 class GivesCreditTwice(Dispatch):
     """Takes a slot as free again once its job is on the way."""
 
-    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob]) -> None:
-        super().hand_out(assignments, leased)
+    def hand_out(self, assignments: Sequence[Assignment], leased: Sequence[LeasedJob], asked_s: float) -> None:
+        super().hand_out(assignments, leased, asked_s)
         for assignment in assignments:
             self._scheduler.release(assignment)
 
