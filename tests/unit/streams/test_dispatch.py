@@ -37,9 +37,10 @@ def test_a_worker_whose_lease_was_long_in_coming_is_told_that_it_may_know_of_it(
 
     async def run() -> None:
         work = Told()
-        publishers = [cast(Publisher, publisher) for publisher in (Told(), work)]
         with closing(DatabaseThread(cast(Database, None))) as thread:
-            dispatch = Dispatch(thread, *publishers, Instruments(Metrics("test")), LEASE_S)
+            dispatch = Dispatch(
+                thread, cast(Publisher, Told()), cast(Publisher, work), Instruments(Metrics("test")), LEASE_S
+            )
             request = GenerateRequest(model="m", prompt="p")
             told = Job(
                 id="a",
