@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
-
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from urllib.parse import urlsplit
 
 from schemas.errors import HeadraceError, shown
 
@@ -202,9 +200,9 @@ def _database_url(text: str) -> str:
         raise ValueError("it begins with postgresql+psycopg2://")
     url = f"postgresql+psycopg2://{rest}"
     try:
-        make_url(url)
-    except (ArgumentError, ValueError):
-        # Without what SQLAlchemy says, which may quote the password.
+        _ = urlsplit(url).port
+    except ValueError:
+        # Without what urllib says, which may quote the password.
         raise ValueError(
             "it is postgresql+psycopg2://user:password@host:port/database, with a number as port"
         ) from None

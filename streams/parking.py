@@ -62,7 +62,8 @@ class Parking:
         self._cold.pop(model, None)
 
     def forget(self, model: str) -> None:
-        """No job of the model waits any more."""
+        """No job of the model waits any more: its flows, which are empty, hold up none that comes later."""
+        self.wake_model(model)
         self.served(model)
         self._due_s.pop(model, None)
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from schemas.events import Heartbeat, Slots
 from schemas.topics import Kind
+from streams.lanes import Lane
 from streams.lone import PATIENCE_S
 from streams.scheduler import Assignment, Scheduler
 from streams.waiting import AGING_S
@@ -333,4 +334,19 @@ def test_a_model_that_nobody_waits_for_any_more_waits_anew() -> None:
     lane = made._lanes[Kind.GENERATE]
     assert made.remove("default", "waits")
     assert lane.parking.waited_s("m", 1_000.0) == 0.0
-    assert (lane.parking._since_s, lane.parking._due_s) == ({}, {})
+    assert (lane.parking._since_s, lane.parking._due_s, len(lane.parking)) == ({}, {}, 0)
+
+
+def test_a_job_of_a_model_whose_last_job_was_taken_back_gets_its_turn() -> None:
+    lane = Lane()
+    lane.push(job("waits", model="m"), 0.0)
+    flow = lane.next_flow()
+    assert flow is not None
+    lane.parking.hold("m", 0.0, 5.0, cold=True)
+    lane.parking.park(flow)
+    assert lane.next_flow() is None
+    lane.remove(lane.jobs["default", "waits"])
+    lane.push(job("next", model="m"), 1.0)
+    flow = lane.next_flow()
+    assert flow is not None
+    assert lane.take(flow).id == "next"
