@@ -1,7 +1,8 @@
 """The evaluate handler on tiny random models that are loaded from disk."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,7 +14,10 @@ from schemas.requests import Dataset, EvaluateRequest, Gate, GenerateRequest, Me
 from tests.tiny_models import VOCABULARY, save_tiny_model
 from tests.unit.workers.handling import Bench, open_bench
 from workers.context import JobContext
+from workers.datasets import Example
 from workers.evaluate import evaluate
+from workers.evaluation.contender import Contender
+from workers.evaluation.marks import Answer
 from workers.generate import generate
 
 EVERY_METRIC = (Metric.EXACT_MATCH, Metric.CHRF, Metric.PERPLEXITY)
@@ -172,7 +176,9 @@ def test_a_task_is_refused_by_its_name(bench: Bench) -> None:
         bench.run(evaluate, EvaluateRequest(model="tiny", task="hellaswag"))
 
 
-def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same_result(bench: Bench) -> None:
+def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same_result(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_tiny_model(bench.models_dir / "other", "gpt2")
     lines = [json.dumps({"prompt": f"question {number}", "completion": f"{number}"}) for number in range(1_000)]
     (bench.data_dir / "many.jsonl").write_text("\n".join(lines))
@@ -182,18 +188,19 @@ def test_a_suspended_evaluation_goes_on_after_its_last_whole_chunk_with_the_same
     expected, whole = bench.run(evaluate, request)
 
     used: list[JobContext] = []
+    answers = Contender.answers
 
-    def suspend_in_the_second_chunk(ctx: JobContext) -> None:
-        used.append(ctx)
-        stop = JobReturned("the worker leaves")
-        bench.announced.listen = lambda event: (
-            ctx.stop(stop) if isinstance(event, CountProgress) and event.done > 1_024 else None
-        )
+    async def stop_in_the_second_chunk(contender: Contender, chunk: Sequence[Example]) -> list[Answer]:
+        if chunk[0].record.prompt == "question 512":
+            # By its progress, which is told by the clock, it could be over by then.
+            asyncio.get_running_loop().call_soon(used[0].stop, JobReturned("the worker leaves"))
+        return await answers(contender, chunk)
 
     bench.announced.events.clear()
-    with pytest.raises(JobReturned):
-        bench.run(evaluate, request, suspend_in_the_second_chunk)
-    bench.announced.listen = lambda _: None
+    with monkeypatch.context() as patch:
+        patch.setattr(Contender, "answers", stop_in_the_second_chunk)
+        with pytest.raises(JobReturned):
+            bench.run(evaluate, request, used.append)
     assert bench.checkpoints.positions == [512]
     result, ctx = bench.run(evaluate, request)
 
