@@ -147,13 +147,22 @@ class TopicAdmin:
         return len(cluster.brokers), {name: len(topic.partitions) for name, topic in cluster.topics.items()}
 
     def _configs(self, there: Sequence[Topic]) -> Mapping[str, Mapping[str, str]]:
-        if not there:
-            return {}
-        answers = self._client.describe_configs([_resource(topic, []) for topic in there])
-        return {
-            resource.name: {name: entry.value for name, entry in self._settled(resource.name, answer).items()}
-            for resource, answer in answers.items()
-        }
+        """The settings by topic; one that was just created is asked for until the broker that is asked knows of it."""
+        found: dict[str, Mapping[str, str]] = {}
+        deadline_s = time.monotonic() + self._timeout_s
+        while left := [topic for topic in there if topic.name not in found]:
+            answers = self._client.describe_configs([_resource(topic, []) for topic in left])
+            for resource, answer in answers.items():
+                try:
+                    settings = self._settled(resource.name, answer)
+                except TopicRefused as refused:
+                    unknown = _code(refused.__cause__) == KafkaError.UNKNOWN_TOPIC_OR_PART
+                    if not unknown or time.monotonic() > deadline_s:
+                        raise
+                    time.sleep(POLL_S)
+                else:
+                    found[resource.name] = {name: entry.value for name, entry in settings.items()}
+        return found
 
     def _created(self, topic: Topic, answer: "Future[None]") -> bool:
         try:
