@@ -101,7 +101,11 @@ def decode(event_type: Any, value: bytes) -> Any:
     Raises:
         msgspec.DecodeError: the bytes are not such an event.
     """
-    return _decoder(event_type).decode(value)
+    try:
+        return _decoder(event_type).decode(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        # msgspec lets both pass: bytes inside of a string that are no text, and an unknown field that is nested deeply.
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def digest(value: bytes) -> str:
@@ -150,8 +154,8 @@ def _decode_clients(event_type: type, topic: Topic, value: bytes | None, headers
 def readable_id(value: bytes | None) -> tuple[str, str] | None:
     """Tenant and id of a request that can't be admitted, where both can be read."""
     try:
-        found = _decoder(_Identity).decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = decode(_Identity, value or b"")
+    except msgspec.DecodeError:
         return None
     return (found.tenant, found.id) if found.id else None
 

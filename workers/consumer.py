@@ -119,7 +119,7 @@ class WorkConsumer:
         event_type = StopEvent if _is_stop(record) else WorkEvent
         try:
             event: WorkEvent | StopEvent = decode(event_type, record.value() or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        except msgspec.DecodeError as problem:
             self._metrics.malformed.inc()
             log.error("%s offset %s is skipped: %s", topics.WORK.name, record.offset(), problem)
             return None

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,15 @@ def test_the_decoder_takes_every_event_that_the_json_schema_allows(event: Event,
     value = json.dumps(data.draw(strategies.matching(schema, schema))).encode()
     decoded = decode(event.type, value)
     assert decode(event.type, encode(decoded)) == decoded
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=[event.name for event in EVENTS])
+def test_the_decoder_has_one_error_for_whatever_it_is_given(event: Event) -> None:
+    fields = [field for struct in get_args(event.type) or (event.type,) for field in msgspec.structs.fields(struct)]
+    in_a_string = [b'{"%s":"\xff"}' % field.encode_name.encode() for field in fields]
+    for value in (*in_a_string, b'{"unknown":' + b"[" * 5_000, b"[" * 5_000, b'"\xff"', b"\xff", b""):
+        with pytest.raises(msgspec.DecodeError):
+            decode(event.type, value)
 
 
 def test_a_request_by_hand_needs_neither_headers_nor_a_kind() -> None:
