@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -31,6 +31,8 @@ IDLE_TRANSACTION_MS: Final = 5_000
 #: How often Postgres looks whether the client of a statement is still there.
 CLIENT_CHECK_MS: Final = 2_000
 #: Both ends give up a silent connection as soon.
+#: What Postgres says to a write while it is a standby (``read_only_sql_transaction``), as in a failover.
+STANDBY: Final = "25006"
 KEEPALIVES: Final = {"keepalives_idle": SILENCE_S // 2, "keepalives_interval": SILENCE_S // 4, "keepalives_count": 2}
 
 
@@ -58,13 +60,14 @@ class Database:
             },
         )
         _try_idle_connections(self.engine)
+        event.listen(self.engine, "handle_error", _leave_standby)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back if it raises.
 
         Raises:
-            ServerUnreachable: Postgres refused the connection or broke it; nothing or everything
+            ServerUnreachable: Postgres refused the connection or broke it, or takes no writes; nothing or everything
                 of the block was committed, so only a statement that may be repeated is retried.
         """
         try:
@@ -112,3 +115,9 @@ def _try_idle_connections(engine: Engine) -> None:
 
     event.listen(engine, "checkin", returned)
     event.listen(engine, "checkout", taken)
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """Count a server that takes no writes as gone: the next connection may lead to the one that does."""
+    if getattr(context.original_exception, "pgcode", None) == STANDBY:
+        context.is_disconnect = True

@@ -72,6 +72,17 @@ def test_a_transaction_whose_client_says_nothing_is_ended_and_holds_nobody_up(
     frozen.close()
 
 
+def test_a_server_that_takes_no_writes_is_away_and_its_connections_are_not_used_again(database_url: str) -> None:
+    failed_over = Database(database_url, APPLICATION)
+    with failed_over.begin() as connection:
+        connection.execute(text("SET default_transaction_read_only = on"))
+    with pytest.raises(ServerUnreachable, match="read-only"), failed_over.begin() as connection:
+        connection.execute(text("CREATE TABLE written ()"))
+    with failed_over.begin() as connection:
+        assert connection.execute(text("SHOW default_transaction_read_only")).scalar_one() == "off"
+    failed_over.close()
+
+
 def test_postgres_looks_for_clients_that_are_gone(database: Database) -> None:
     with database.begin() as connection:
         found = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in SESSION}
