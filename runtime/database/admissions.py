@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from runtime.database.leased import LeasedJob
+from runtime.database.prepared import prepared
 from schemas.codec import digest, encode
 from schemas.events import Lease, State
 from schemas.requests import GenerateRequest, Job, Priority, Request
@@ -21,7 +22,7 @@ RANK: Final = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BATCH: 2}
 
 #: With what their client wanted of them before they came. A job that has a worker is leased to it, as by
 #: ``jobs.LEASE_JOBS``, unless its client wants it no longer or it came too late.
-INSERT_JOBS: Final = text("""
+INSERT_JOBS: Final = prepared("""
     INSERT INTO jobs (tenant, id, kind, state, priority, model, request, request_sha256, traceparent,
                       source_topic, source_partition, source_offset, deadline, submitted_at, queued_at,
                       available_at, finished_at, error_code, cost, control,

@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from runtime.database.prepared import prepare_statements
 from schemas.errors import ServerUnreachable
 
 POOL_SIZE: Final = 20
@@ -47,6 +48,8 @@ class Database:
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
             pool_recycle=RECYCLE_S,
+            # The one that worked last has its plans, and its server process is awake.
+            pool_use_lifo=True,
             # A failed batch would put megabytes of prompts into the log.
             hide_parameters=True,
             connect_args={
@@ -60,6 +63,7 @@ class Database:
             },
         )
         _try_idle_connections(self.engine)
+        prepare_statements(self.engine)
         event.listen(self.engine, "handle_error", _leave_standby)
 
     @contextmanager

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Row, text
 
 from runtime.database.leased import LeasedJob
+from runtime.database.prepared import prepared
 from runtime.database.wishes import noted
 from schemas.codec import decode
 from schemas.events import ControlEvent, Lease, State
@@ -30,7 +31,7 @@ _LEASED_COLUMNS: Final = """
 
 #: Not a job that its client wants no longer, nor one whose deadline has passed: ``control.sweep`` ends it. Nor one that
 #: has lost another attempt since it was read: it waits out its backoff, and its last attempt wants a worker for itself.
-LEASE_JOBS: Final = text(f"""
+LEASE_JOBS: Final = prepared(f"""
     UPDATE jobs
     SET state = 'scheduled', epoch = epoch + 1, worker_id = item.worker_id, scheduled_at = now(),
         lease_expires_at = now() + make_interval(secs => :lease_s)
@@ -52,7 +53,7 @@ SELECT_UNCONFIRMED: Final = text(f"""
     LIMIT :most
 """)  # noqa: S608
 
-RENEW_LEASES: Final = text("""
+RENEW_LEASES: Final = prepared("""
     UPDATE jobs
     SET lease_expires_at = now() + make_interval(secs => :lease_s), state = 'running'
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)

@@ -14,10 +14,11 @@ from typing import Final
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
+from runtime.database.prepared import prepared
 from schemas.events import State
 
 #: ``settled``: the row's transaction is before every one that runs. ``xmin`` as in PostgreSQL's manual, 9.28.10.
-SELECT_WAITING: Final = text("""
+SELECT_WAITING: Final = prepared("""
     SELECT *
     FROM (
         SELECT waiting.*, sum(octet_length(event)) OVER (ORDER BY transaction, tenant, job_id) AS total_bytes
@@ -34,7 +35,7 @@ SELECT_WAITING: Final = text("""
     ORDER BY transaction, tenant, job_id
 """)
 
-DELETE_ROWS: Final = text("""
+DELETE_ROWS: Final = prepared("""
     DELETE FROM outbox
     USING unnest(CAST(:tenants AS text[]), CAST(:ids AS text[])) AS item(tenant, job_id)
     WHERE outbox.tenant = item.tenant AND outbox.job_id = item.job_id

@@ -7,13 +7,14 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from runtime.database.jobs import lease_columns
+from runtime.database.prepared import prepared
 from schemas.codec import encode
 from schemas.events import Lease
 from schemas.results import FineTuneResult, ResultEvent
 from schemas.topics import Kind
 
 #: ``CASE``: see ``jobs``.
-SETTLE_JOBS: Final = text("""
+SETTLE_JOBS: Final = prepared("""
     WITH item AS (
         SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
                              CAST(:statuses AS text[]), CAST(:events AS text[]), CAST(:times AS timestamptz[]),

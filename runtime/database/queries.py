@@ -6,12 +6,13 @@ from typing import Final
 
 from sqlalchemy import Connection, Row, text
 
+from runtime.database.prepared import prepared
 from schemas.codec import decode
 from schemas.events import State
 from schemas.results import ResultEvent
 from schemas.topics import Kind
 
-FIND_JOB: Final = text("""
+FIND_JOB: Final = prepared("""
     SELECT tenant, id, kind, state, model, attempt, worker_id, submitted_at, queued_at, scheduled_at, finished_at,
            error_code
     FROM jobs WHERE tenant = :tenant AND id = :id
@@ -25,7 +26,7 @@ RECENT_JOBS: Final = text("""
     LIMIT :most
 """)
 
-FIND_RESULT: Final = text("SELECT event::text FROM results WHERE tenant = :tenant AND job_id = :id")
+FIND_RESULT: Final = prepared("SELECT event::text FROM results WHERE tenant = :tenant AND job_id = :id")
 
 FIND_ADAPTER: Final = text("""
     SELECT id, base, method, artifact_uri, artifact_sha256, size_bytes

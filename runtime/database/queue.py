@@ -9,10 +9,11 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from runtime.database.jobs import QueuedJob
+from runtime.database.prepared import prepared
 from schemas.topics import Kind
 
 #: Keyset pages: a cursor by offset would skip a job whenever one before it is given to a worker.
-SELECT_QUEUED: Final = text("""
+SELECT_QUEUED: Final = prepared("""
     SELECT tenant, id, priority, model, queued_at, available_at, traceparent, attempt, cost, lost_attempts,
            extract(epoch FROM now() - queued_at)::double precision AS waited_s
     FROM jobs

@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from runtime.database import jobs
+from runtime.database.prepared import prepared
 from schemas.errors import HeadraceError
 from schemas.events import ControlEvent, Lease
 from schemas.limits import WORKER_PARTITIONS
@@ -26,7 +27,7 @@ CLAIM_PARTITION: Final = text("""
 """)
 
 #: Also after the lease has run out, as long as nobody has claimed the partition: Postgres was away, not the worker.
-RENEW_PARTITION: Final = text("""
+RENEW_PARTITION: Final = prepared("""
     UPDATE workers SET lease_expires_at = now() + make_interval(secs => :lease_s)
     WHERE partition = :partition AND worker_id = :worker_id
     RETURNING partition
