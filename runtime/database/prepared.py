@@ -2,16 +2,20 @@
 
 A batch of one row costs more planning than work. psycopg2 has no prepared statements of its own; this sends
 ``PREPARE`` the first time that a connection meets a statement, and ``EXECUTE`` from then on:
-https://www.postgresql.org/docs/15/sql-prepare.html.
+https://www.postgresql.org/docs/15/sql-prepare.html. Batches are passed as array literals, for psycopg2 quotes each
+value by itself: https://www.postgresql.org/docs/15/arrays.html#ARRAYS-INPUT.
 """
 
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import Engine, TextClause, event, text
 
 #: How long a plan is kept: one that was made for a small table reads all of it when it has grown, and Postgres makes
@@ -21,6 +25,10 @@ OPTION: Final = "headrace_prepared"
 KNOWN: Final = "headrace.prepared"
 PLANNED: Final = "headrace.planned_s"
 
+#: Not float: JSON knows no infinity.
+_LITERAL: Final = frozenset({str, int, bool, datetime, NoneType})
+#: A JSON string's escapes that mean something else in an array literal.
+_JSON_ALONE: Final = re.compile(r'\\[^"\\]')
 _PLACE: Final = re.compile(r"CAST\(%\((\w+)\)s AS ([\w ]+(?:\[\])?)\)|%\((\w+)\)s|%%")
 
 
@@ -53,8 +61,20 @@ def _execute(cursor: Any, statement: str, parameters: Mapping[str, object], cont
     if now_s - info.setdefault(PLANNED, now_s) >= PLANS_S:
         cursor.execute("DISCARD PLANS")
         info[PLANNED] = now_s
-    cursor.execute(ours.execute, parameters)
+    cursor.execute(ours.execute, {name: _literal(value) for name, value in parameters.items()})
     return True
+
+
+def _literal(value: object) -> object:
+    """A list of texts, numbers, times and nulls as Postgres reads it; whatever else it is, psycopg2 quotes it.
+
+    But for its brackets it is written as in JSON, where no text has control characters.
+    """
+    if not isinstance(value, list) or not set(map(type, value)) <= _LITERAL:
+        return value
+    json = msgspec.json.encode(value).decode()
+    # Those of a backslash are two: what follows them begins no escape.
+    return value if _JSON_ALONE.search(json.replace(r"\\", "")) else f"{{{json[1:-1]}}}"
 
 
 @cache

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from runtime.database import Database
@@ -89,3 +91,23 @@ def test_a_table_that_has_grown_since_is_no_longer_read_from_end_to_end(
         assert scans(connection) == 1
         monkeypatch.setattr(module, "PLANS_S", 0.0)
         assert scans(connection) == 0
+
+
+ECHO = prepared("SELECT CAST(:texts AS text[]) AS texts, CAST(:numbers AS bigint[]) AS numbers")
+
+
+@given(
+    texts=st.lists(st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))),
+    numbers=st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_list_arrives_as_it_is(connection: Connection, texts: list[str | None], numbers: list[int | None]) -> None:
+    row = connection.execute(ECHO, {"texts": texts, "numbers": numbers}).one()
+    assert (row.texts, row.numbers) == (texts, numbers)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "NULL", '"', "\\", '\\"', "\\\\n", "a\nb\tc\x7f", "{1,2}", "%s %(x)s", "'"]
+)
+def test_a_text_arrives_as_it_is(connection: Connection, text: str) -> None:
+    assert connection.execute(ECHO, {"texts": [text, None], "numbers": []}).one().texts == [text, None]
