@@ -2,9 +2,11 @@
 
 import logging
 import re
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.database.admissions import Admission, Admitted, Source, request_digest
 from runtime.settings import CODE_VERSION
@@ -21,12 +23,10 @@ log = logging.getLogger(__name__)
 
 #: A number of refusals that a client may have written itself: short, so that it is cheap to read.
 _COUNT: Final = re.compile(rb"[0-9]{1,6}")
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Headers = list[tuple[str, bytes | None]]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A record, judged.
 
     ``refusal`` makes it a dead letter. ``admission`` is what the database gets and the world is told:
@@ -110,9 +110,8 @@ def dead_letter_headers(record: Record, refusal: RequestRefused) -> Headers:
 
 def submitted_at(record: Record, now: datetime) -> datetime:
     """The record's time, or now where its sender's clock is ahead or wrote none."""
-    if not 0 < record.timestamp <= (now - EPOCH) / timedelta(milliseconds=1):
-        return now
-    return EPOCH + timedelta(milliseconds=record.timestamp)
+    at_s = record.timestamp / 1e3
+    return datetime.fromtimestamp(at_s, UTC) if 0 < at_s <= now.timestamp() else now
 
 
 def traceparent_of(record: Record) -> str:
@@ -127,8 +126,7 @@ def _attempts(record: Record) -> int:
     return 1 + (int(before[-1]) if before and _COUNT.fullmatch(before[-1]) else 0)
 
 
-@dataclass(frozen=True)
-class _Case:
+class _Case(Struct, frozen=True):
     kind: Kind
     record: Record
     now: datetime

@@ -1,11 +1,11 @@
 """Requests on their way into the table of jobs, in batches; every statement may be repeated."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
+from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from runtime.database.leased import LeasedJob
@@ -77,8 +77,7 @@ INSERT_REJECTIONS: Final = text("""
 """)
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True, gc=False):
     """Where a request was read."""
 
     topic: str
@@ -86,8 +85,8 @@ class Source:
     offset: int
 
 
-@dataclass(frozen=True)
-class Admission:
+# A struct of msgspec's is made in a tenth of the time that a frozen dataclass takes.
+class Admission(Struct, frozen=True):
     """A request on its way into the table; ``rejection`` is the terminal event of one that will not run.
 
     ``cost`` is what it counts for when tenants take turns: about its tokens.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import msgspec
+from msgspec import structs
 from sqlalchemy import Connection, select, text
 
 from runtime.database import admissions, control, jobs, queue, tables
@@ -28,7 +28,7 @@ def test_a_new_request_is_queued(connection: Connection) -> None:
 
 
 def test_a_job_may_start_at_once_though_the_clock_of_its_admission_was_ahead(connection: Connection) -> None:
-    ahead = replace(admission("a"), queued_at=datetime.now(UTC) + timedelta(hours=1))
+    ahead = structs.replace(admission("a"), queued_at=datetime.now(UTC) + timedelta(hours=1))
     assert admissions.admit(connection, [ahead]) == [Admitted.NEW]
     assert [job.id for job in waiting(connection)] == ["a"]
 
@@ -120,7 +120,7 @@ def test_a_lease_of_which_the_answer_was_lost_is_told_again_but_not_one_that_an_
     row, workers = admission("j"), {("default", "j"): "worker-1"}
     answer = admissions.admit_and_lease(connection, [row], workers, 30.0)
     assert admissions.admit_and_lease(connection, [row], workers, 30.0) == ([Admitted.REREAD], answer[1])
-    again = replace(row, queued_at=NOW + timedelta(microseconds=1))
+    again = structs.replace(row, queued_at=NOW + timedelta(microseconds=1))
     assert admissions.admit_and_lease(connection, [again], workers, 30.0) == ([Admitted.REREAD], [])
     assert admissions.admit_and_lease(connection, [row], {("default", "j"): "worker-2"}, 30.0)[1] == []
     jobs.renew(connection, [answer[1][0].lease], 30.0)
@@ -130,7 +130,7 @@ def test_a_lease_of_which_the_answer_was_lost_is_told_again_but_not_one_that_an_
 def test_no_job_is_leased_as_it_is_admitted_that_will_not_run(connection: Connection) -> None:
     late = admission("late", generate())
     assert late.request is not None
-    late = replace(late, request=msgspec.structs.replace(late.request, deadline=datetime(2020, 1, 1, tzinfo=UTC)))
+    late = structs.replace(late, request=structs.replace(late.request, deadline=datetime(2020, 1, 1, tzinfo=UTC)))
     wish = ControlEvent(action="cancel", job_id="unwanted")
     control.apply(connection, [Wish(wish, TRACE, Source("headrace.control.v1", 0, 0))], lambda: NOW)
     rows = [rejection("refused"), late, admission("unwanted")]
