@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 NAME: Final = "headrace-relay"
 #: Whoever stores results wakes the relay; this bounds the wait after a wake that was lost.
 INTERVAL_S: Final = 0.25
+#: The wait after results: more follow, and their workers tell of them less often than they store some.
+BUSY_S: Final = 0.02
 GATHER_S: Final = 0.005
 RETRY_S: Final = 1.0
 #: One Kafka transaction; a single event may be as large as the topic allows.
@@ -101,6 +103,7 @@ class Relay:
 
     async def _turn(self) -> float:
         """Publish what there is; how long to wait for more."""
+        wait_s = INTERVAL_S
         try:
             while self._owner:
                 # The partitions may move during each of these waits, and then the position is forgotten. If another
@@ -111,9 +114,9 @@ class Relay:
                     position = self._position = Position()
                 batch = await self._database.insist(outbox.waiting, position, BATCH_EVENTS, BATCH_BYTES)
                 if not batch.rows:
-                    return INTERVAL_S
+                    return wait_s
                 await self._publish(batch.rows)
-                self._position = batch.through
+                self._position, wait_s = batch.through, BUSY_S
         except LogTaken as taken:
             # While the partitions move, two processes may think that they are the one.
             log.warning("%s If I still dispatch in %g s, I take it back.", taken, RETRY_S)

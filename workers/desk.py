@@ -16,6 +16,7 @@ from schemas.topics import Kind
 from workers.ahead import Ahead
 from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
+from workers.credit import Credit
 from workers.job import Handlers, Settles, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
@@ -55,7 +56,10 @@ class Held:
 
 
 class Desk:
-    """Runs what it is given, each job in a task of its own; ``freed`` is called when a slot is."""
+    """Runs what it is given, each job in a task of its own.
+
+    ``freed`` is called when the dispatcher has to hear of a slot that is free.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Desk:
         self._leases = leases
         self._metrics = metrics
         self._freed = freed
+        self._credit = Credit()
         self._taken: Counter[Kind] = Counter()
         #: Of the jobs that are counted.
         self._wanted: Counter[str] = Counter()
@@ -102,6 +107,8 @@ class Desk:
         ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
         self._leases.add(work.lease, ctx)
         self._count(kind, 1)
+        self._credit.take(kind)
+        self._tell_if_short(kind)
         self._wanted[needed_model(work.job.request)] += 1
         held = Held(work, ctx)
         task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
@@ -121,7 +128,12 @@ class Desk:
         return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
 
     def free(self) -> Slots:
-        """How many more jobs of each kind it takes now."""
+        """How many more jobs of each kind it takes now, for the dispatcher to hear."""
+        free = self._free()
+        self._credit.tell(free)
+        return free
+
+    def _free(self) -> Slots:
         unsettled = len(self._jobs) - self._taken.total()
         if unsettled >= UNSETTLED_JOBS:
             return Slots()
@@ -216,6 +228,11 @@ class Desk:
             held.counted = False
             self._count(held.work.job.kind, -1)
             self._want_no_more(needed_model(held.work.job.request))
+            self._tell_if_short(held.work.job.kind)
+
+    def _tell_if_short(self, kind: Kind) -> None:
+        room = self.room().free(kind)
+        if self._credit.is_short(kind, room - self._taken[kind], room):
             self._freed()
 
     def _want_no_more(self, model: str) -> None:

@@ -63,7 +63,7 @@ class Worker:
         self._leases = Leases(servers.database, self.id, settings.host, settings.lease_s)
         announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
         self._heartbeats = Heartbeats(servers.publisher, self._describe)
-        self._outcomes = Outcomes(servers.database, self._metrics, self._heartbeats.soon)
+        self._outcomes = Outcomes(servers.database, self._metrics, self._heartbeats.shortly)
         self._checkpoints = CheckpointStore(servers.database, tools.artifacts, settings.checkpoint_s)
         self._desk = Desk(
             Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),

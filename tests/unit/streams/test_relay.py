@@ -6,6 +6,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from runtime.database import outbox
 from runtime.database.outbox import Batch, Position, Waiting
 from runtime.database.thread import DatabaseThread
@@ -16,6 +18,7 @@ from schemas.codec import decode, encode
 from schemas.events import State, StatusEvent
 from schemas.results import ErrorInfo, ResultEvent, Terminal
 from schemas.topics import Kind
+from streams import relay as module
 from streams.instruments import Instruments
 from streams.relay import Relay
 from tests.unit.streams.records import NOW, TRACE
@@ -91,4 +94,29 @@ def test_a_result_and_its_state_are_published_though_the_partitions_move_while_t
         with suppress(asyncio.CancelledError):
             await running
 
+    asyncio.run(scenario())
+
+
+def test_after_results_it_looks_for_more_though_nobody_tells_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        reads = 0
+        looked_again = asyncio.Event()
+
+        def read() -> None:
+            nonlocal reads
+            reads += 1
+            # The first finds the row, and the second that it was the last.
+            if reads == 3:
+                looked_again.set()
+
+        relay = Relay(OneRow(read), Results(), Instruments(Metrics("test")))
+        relay.assign(owner=True)
+        running = asyncio.create_task(relay.run())
+        async with asyncio.timeout(10):
+            await looked_again.wait()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    monkeypatch.setattr(module, "INTERVAL_S", 3_600.0)
     asyncio.run(scenario())
