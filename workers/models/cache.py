@@ -43,6 +43,7 @@ class Models:
             ModelRejected: its files are damaged or may not be loaded (final).
             AdapterMismatch: the adapter was made for another base (final).
             ModelUnavailable: no tier could give its files now (retryable).
+            ServerUnreachable: the disk with its files fails, or is full (retryable).
             OutOfMemory: the device has no room for it (retryable).
         """
         started_s = time.perf_counter()

@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from runtime.io_errors import may_pass
 from runtime.settings import Device, InvalidSetting
 from schemas.errors import HeadraceError, ModelRejected, shown
-from workers.models.directory import check_directory
+from workers.models.directory import check_directory, check_readable, unreadable
 from workers.models.loaded import LoadedModel, ModelRef
 from workers.models.room import is_out_of_memory, room_for
 
@@ -61,6 +62,7 @@ def load_base(model_id: str, key: str, directory: Path, device: torch.device) ->
 
     Raises:
         ModelRejected: its files are damaged, incomplete or not a causal language model's (final).
+        ServerUnreachable, ModelUnavailable: they can't be read now, or not by this worker (retryable).
         OutOfMemory: the device has no room (retryable).
     """
     check_directory(directory)
@@ -87,6 +89,7 @@ def load_view(base: LoadedModel, adapter_id: str, key: str, adapter_dir: Path) -
 
     Raises:
         ModelRejected: the adapter is damaged or does not fit the base (final).
+        ServerUnreachable, ModelUnavailable: as ``load_base``.
     """
     module = load_adapter(base.base_module, adapter_dir).get_base_model()
     assert isinstance(module, PreTrainedModel)
@@ -105,9 +108,10 @@ def load_module(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
 
     Raises:
         ModelRejected: the files are not a causal language model's, or are damaged (final).
+        ServerUnreachable, ModelUnavailable: as ``load_base``.
         OutOfMemory: there is no room (retryable).
     """
-    with _foreign(f"Model {directory.name}"):
+    with _foreign(f"Model {directory.name}", directory):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True,
             output_loading_info=True,
@@ -126,8 +130,9 @@ def load_adapter(base: PreTrainedModel, adapter_dir: Path, *, trainable: bool = 
 
     Raises:
         ModelRejected: the adapter is damaged, of another method than LoRA, or does not fit the base (final).
+        ServerUnreachable, ModelUnavailable: as ``load_base``.
     """
-    with _foreign("The adapter"):
+    with _foreign("The adapter", adapter_dir):
         config = LoraConfig.from_pretrained(str(adapter_dir), local_files_only=True)
         if not isinstance(config, LoraConfig):
             raise ModelRejected(f"The adapter's method is {type(config).__name__}; LoRA alone is supported.")
@@ -154,19 +159,25 @@ def share(module: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def _foreign(what: str) -> Iterator[None]:
-    """Around the reading of foreign files: transformers, peft and safetensors raise what they like."""
+def _foreign(what: str, directory: Path) -> Iterator[None]:
+    """Around the reading of foreign files: transformers, peft and safetensors raise what they like.
+
+    So the files are looked at before they are blamed: a disk that failed has damaged nobody's model.
+    """
     with room_for(what, ADVICE):
         try:
             yield
         except Exception as error:
             if isinstance(error, HeadraceError) or is_out_of_memory(error):
                 raise
+            if may_pass(error):
+                raise unreadable(directory, error) from error
+            check_readable(directory)
             raise ModelRejected(f"{what} can't be loaded: {error}") from error
 
 
 def _load_tokenizer(directory: Path, embedding_rows: int) -> PreTrainedTokenizerBase:
-    with _foreign(f"The tokenizer of model {directory.name}"):
+    with _foreign(f"The tokenizer of model {directory.name}", directory):
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         if len(tokenizer) > embedding_rows and (directory / "tokenizer.json").exists():
             # A class may add special tokens of its own (Qwen2's does); the file has what the model knows.

@@ -1,5 +1,6 @@
 """From a model's id to its files: the model roots, this tenant's tuned models, and the hub where it is on."""
 
+import errno
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,16 @@ from huggingface_hub.errors import (
 
 from runtime.artifacts import ArtifactStore
 from runtime.database.queries import TunedModel
-from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable, shown
-from workers.models.directory import check_directory, fingerprint, inside, weights_bytes
+from runtime.io_errors import is_no_room
+from schemas.errors import (
+    AdapterMismatch,
+    ModelNotFound,
+    ModelRejected,
+    ModelUnavailable,
+    ServerUnreachable,
+    shown,
+)
+from workers.models.directory import check_directory, fingerprint, inside, read_from, weights_bytes
 
 #: What every tuned model's id begins with.
 TUNED_PREFIX: Final = "ft:"
@@ -45,6 +54,7 @@ class Hub(Protocol):
 
         Raises:
             ModelUnavailable: the hub does not answer (retryable).
+            ServerUnreachable: this machine's disk is full (retryable).
         """
         ...
 
@@ -99,6 +109,8 @@ class HuggingFaceHub:
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             return None
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            if is_no_room(error):
+                raise ServerUnreachable("The disk of the hub's models", str(self._cache_dir), str(error)) from error
             raise ModelUnavailable(f"The hub does not give {shown(model_id)} now: {error}") from error
         return Path(directory)
 
@@ -123,6 +135,7 @@ class Sources:
             ModelNotFound: nothing that this tenant may see has the id (final).
             ModelRejected: the model may not be loaded (final).
             AdapterMismatch: the adapter was made for another base (final).
+            ServerUnreachable: the disk with the model's files fails, or is full (retryable).
             ModelUnavailable: the hub does not answer (retryable).
         """
         asked = adapter_id or model_id
@@ -159,11 +172,8 @@ class Sources:
 
     def _untuned(self, model_id: str) -> Weights:
         for root in self._roots:
-            directory = root / model_id
-            if directory.is_dir():
-                if not inside(root, directory):
-                    raise ModelRejected(f"Model {shown(model_id)} has files outside of its model root.")
-                return _weights(directory)
+            if weights := _below(root, model_id):
+                return weights
         if self._hub and "/" in model_id and (fetched := self._hub.fetch(model_id)):
             return _weights(fetched)
         roots = ", ".join(map(str, self._roots))
@@ -171,6 +181,27 @@ class Sources:
         raise ModelNotFound(model_id, f"{roots}, nor {hub}")
 
 
+def _below(root: Path, model_id: str) -> Weights | None:
+    directory = root / model_id
+    with read_from(directory):
+        if not _is_directory(directory):
+            return None
+        if not inside(root, directory):
+            raise ModelRejected(f"Model {shown(model_id)} has files outside of its model root.")
+    return _weights(directory)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        # A model's id may be longer than the name of a file.
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def _weights(directory: Path) -> Weights:
     check_directory(directory)
-    return Weights(fingerprint(directory), weights_bytes(directory), lambda: directory)
+    with read_from(directory):
+        return Weights(fingerprint(directory), weights_bytes(directory), lambda: directory)

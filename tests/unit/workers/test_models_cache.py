@@ -17,8 +17,10 @@ from runtime.artifacts import ArtifactStore
 from runtime.artifacts.remote import RemoteStore
 from runtime.database.queries import TunedModel
 from runtime.monitoring import Metrics
-from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable
+from schemas import limits
+from schemas.errors import AdapterMismatch, ModelNotFound, ModelRejected, ModelUnavailable, ServerUnreachable
 from schemas.requests import Method
+from tests.broken_disks import no_more_files
 from tests.tiny_models import save_tiny_model
 from workers.context import Meter
 from workers.models import HuggingFaceHub, LoadedModel, Models, Sources
@@ -141,6 +143,25 @@ def test_memory_keeps_to_its_budget(world: World) -> None:
 def test_an_unknown_model_is_not_found_and_the_message_says_where(world: World, model: str) -> None:
     with pytest.raises(ModelNotFound, match=r"not found in .*(models, nor on the hub|of tenant 'anna')"):
         _borrow(world.models(), model, tenant="anna")
+
+
+def test_an_id_that_is_too_long_for_a_file_is_not_found(world: World) -> None:
+    with pytest.raises(ModelNotFound, match=r"not found in .*models, nor on the hub"):
+        _borrow(world.models(), "x" * limits.MODEL_CHARS)
+
+
+def test_a_worker_that_can_open_no_more_files_does_not_deny_a_model(world: World) -> None:
+    sources = Sources([world.root], world.tenants, world.artifacts)
+
+    with no_more_files(), pytest.raises(ServerUnreachable, match="Too many open files"):
+        sources.find("t", "base")
+
+
+def test_a_model_with_a_link_that_leads_nowhere_is_unavailable_by_its_path(world: World) -> None:
+    (world.root / "base" / "extra.safetensors").symlink_to(world.root / "never")
+
+    with pytest.raises(ModelUnavailable, match=r"Model base can't be read: .*extra\.safetensors"):
+        _borrow(world.models(), "base")
 
 
 def test_a_tuned_model_is_its_tenant_s_alone(world: World) -> None:

@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from runtime.settings import InvalidSetting
-from schemas.errors import ModelRejected, Unsupported
+from schemas.errors import ModelRejected, ServerUnreachable, Unsupported
 from schemas.requests import Message
+from tests.broken_disks import UNREADABLE, no_more_files
 from tests.tiny_models import ARCHITECTURES, WINDOW_TOKENS, save_tiny_model
 from workers.models import LoadedModel, choose_device
+from workers.models.directory import content_digest
 from workers.models.loading import load_base, load_view, share
 
 CPU = torch.device("cpu")
@@ -166,6 +168,49 @@ def test_a_directory_that_cannot_be_loaded_safely_is_refused_with_the_reason(
 
     with pytest.raises(ModelRejected, match=reason):
         _load(directory)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_a_disk_that_fails_damages_no_model(tmp_path: Path, name: str) -> None:
+    directory = save_tiny_model(tmp_path / "model")
+    (directory / name).unlink()
+    (directory / name).symlink_to(UNREADABLE)
+
+    with pytest.raises(ServerUnreachable, match=r"The disk with the model's files .*Input/output error"):
+        _load(directory)
+
+
+def test_an_adapter_on_a_disk_that_fails_is_not_damaged(tmp_path: Path) -> None:
+    directory = save_tiny_model(tmp_path / "base")
+    adapter = _save_random_adapter(directory, tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.safetensors").symlink_to(UNREADABLE)
+
+    with pytest.raises(ServerUnreachable, match="Input/output error"):
+        load_view(_load(directory), "ft:base:x:1", "digest", adapter)
+
+
+def test_a_worker_that_can_open_no_more_files_blames_no_model(tmp_path: Path) -> None:
+    directory = save_tiny_model(tmp_path / "base")
+    adapter = _save_random_adapter(directory, tmp_path / "adapter")
+    base = _load(directory)
+
+    with no_more_files(), pytest.raises(ServerUnreachable, match="Too many open files"):
+        _load(directory)
+    # Of this file safetensors says that it is not there.
+    with no_more_files(), pytest.raises(ServerUnreachable, match="Too many open files"):
+        load_view(base, "ft:base:x:1", "digest", adapter)
+
+
+def test_a_directory_that_was_removed_before_it_was_read_is_no_damaged_model(tmp_path: Path) -> None:
+    base = _load(save_tiny_model(tmp_path / "base"))
+
+    with pytest.raises(ServerUnreachable, match="gone"):
+        _load(tmp_path / "gone")
+    with pytest.raises(ServerUnreachable, match="gone"):
+        load_view(base, "ft:base:x:1", "digest", tmp_path / "gone")
+    with pytest.raises(ServerUnreachable, match="gone"):
+        content_digest(tmp_path / "gone")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
