@@ -15,8 +15,9 @@ from typing import BinaryIO, Final
 import fsspec
 import msgspec
 
+from runtime.io_errors import may_pass
 from schemas import limits
-from schemas.errors import DatasetInvalid, DatasetUnreachable, HeadraceError, shown
+from schemas.errors import DatasetInvalid, DatasetUnreachable, HeadraceError, ServerUnreachable, shown
 from schemas.explain import explain
 from schemas.requests import Dataset, Record
 
@@ -60,8 +61,9 @@ class Datasets:
         """Read a dataset lazily: a line is read and checked when its example is asked for.
 
         Raises:
-            DatasetUnreachable: the URI is not allowed, is not there, or breaks off (final).
+            DatasetUnreachable: the URI is not allowed, is not there, or can't be read (final).
             DatasetInvalid: a line is not an example, there is none, or a limit is broken (final).
+            ServerUnreachable: its disk or server fails, or breaks off (retryable).
         """
         digest = _Digest()
         if dataset.records is not None:
@@ -169,4 +171,8 @@ def _unreachable(uri: str) -> Iterator[None]:
     except HeadraceError:
         raise
     except Exception as error:  # file systems of all kinds raise what they like
+        if may_pass(error):
+            raise ServerUnreachable(
+                "The place of the dataset", shown(uri), str(error) or type(error).__name__
+            ) from error
         raise DatasetUnreachable(uri, str(error) or type(error).__name__) from error

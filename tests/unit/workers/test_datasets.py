@@ -1,6 +1,9 @@
 """Datasets: what may be read, and what is said of a line that can't be."""
 
+import http.server
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +12,9 @@ import fsspec
 import pytest
 
 from schemas import limits
-from schemas.errors import DatasetInvalid, DatasetUnreachable
+from schemas.errors import DatasetInvalid, DatasetUnreachable, ServerUnreachable
 from schemas.requests import Dataset, Record
+from tests.broken_disks import UNREADABLE, no_more_files
 from workers.datasets import Datasets, Example
 
 LINE = b'{"prompt": "2+2=", "completion": "4", "source": "school"}\n'
@@ -134,6 +138,58 @@ def test_the_package_that_a_protocol_needs_is_named(root: Path) -> None:
 def test_a_missing_file_below_an_allowed_prefix_is_unreachable(root: Path) -> None:
     with pytest.raises(DatasetUnreachable, match=r"memory://allowed/gone.jsonl"):
         _read(root, "memory://allowed/gone.jsonl", "memory://allowed")
+
+
+def test_a_disk_that_fails_is_not_the_senders_fault() -> None:
+    with pytest.raises(ServerUnreachable, match=f"'{UNREADABLE.name}' is not reachable: .*Input/output error"):
+        _read(UNREADABLE.parent, UNREADABLE.name)
+
+
+def test_a_worker_that_can_open_no_more_files_denies_no_dataset(root: Path) -> None:
+    (root / "d.jsonl").write_bytes(LINE)
+
+    with no_more_files(), pytest.raises(ServerUnreachable, match="Too many open files"):
+        _read(root, "d.jsonl")
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.strip("/")))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815  the server's naming
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, ServerUnreachable), (403, DatasetUnreachable)])
+def test_a_server_that_fails_is_told_from_one_that_refuses(
+    root: Path, server: str, status: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=str(status)):
+        _read(root, f"{server}/{status}", server)
+
+
+def test_a_server_that_is_away_is_not_the_senders_fault(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+    with pytest.raises(ServerUnreachable, match=r"d\.jsonl"):
+        _read(root, f"{address}/d.jsonl", address)
 
 
 def test_what_the_reader_of_the_examples_raises_is_not_the_datasets_fault(root: Path) -> None:
