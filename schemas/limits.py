@@ -27,13 +27,17 @@ SEED = 2**63 - 1
 TRAIN_EPOCHS = 1_000
 TRAIN_STEPS = 10_000_000
 TRAIN_BATCH = 4_096
+#: Examples and tokens of one fine-tune's dataset, which it holds in its worker's memory: 2 GB of tokens.
+TRAIN_EXAMPLES = 10_000_000
+TRAIN_TOKENS = 500_000_000
 LORA_RANK = 1_024
 SEQUENCE_TOKENS = 1_048_576
+#: Examples that one evaluation scores, whose marks are in its worker's memory: about 100 MB.
 EVALUATION_EXAMPLES = 1_000_000
 RECORDS = 10_000
 #: One line of a JSONL dataset, in bytes.
 DATASET_LINE_BYTES = 1_048_576
-#: One dataset, in bytes: it is read once to disk and hashed before anything is trained on it.
+#: One dataset, in bytes, all of which are hashed as they are read.
 DATASET_BYTES = 4_294_967_296
 
 #: A job that has lost its worker so often in a row, without getting further, does not get another one; the last of

@@ -1,6 +1,7 @@
 """Samples, plans and batches: what is trained on, in which order, and what a token may see."""
 
 import itertools
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from workers.models import LoadedModel
 from workers.training.batches import PASS_TOKENS, Batch, packed, padded
 from workers.training.packing import keeps_samples_apart
 from workers.training.plan import Plan
-from workers.training.samples import Sample, read_samples
+from workers.training.samples import Sample, SampleTable, read_samples
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,54 @@ def test_a_conversation_that_the_template_refuses_is_named_with_its_line(tmp_pat
 
     with pytest.raises(DatasetInvalid, match=r"Line 2 .*template refuses"):
         _read(model, (Record("a", "b"), Record(messages=messages)), None)
+
+
+def test_samples_in_a_table_are_what_was_put_there() -> None:
+    samples = [Sample(np.arange(start, start + 3 + start), 1 + start) for start in range(4)]
+    table = SampleTable()
+    for line, sample in enumerate(samples, start=1):
+        table.add(sample, line)
+
+    assert len(table) == 4
+    for found, expected in zip([*table, table[-1], *table[1:3]], [*samples, samples[3], *samples[1:3]], strict=True):
+        assert found.ids.dtype == np.int64
+        assert (found.ids.tolist(), found.prompt_tokens) == (expected.ids.tolist(), expected.prompt_tokens)
+    with pytest.raises(IndexError):
+        table[4]
+
+
+def test_a_large_dataset_takes_little_more_memory_than_its_tokens() -> None:
+    sample = Sample(np.ones(16, dtype=np.int64), 8)
+    tracemalloc.start()
+    try:
+        table = SampleTable()
+        for line in range(10_000):
+            table.add(sample, line)
+        used_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert used_bytes < 1.2 * 10_000 * (16 * 4 + 12)
+
+
+def test_examples_beyond_the_limit_are_refused_at_their_line_with_the_way_out() -> None:
+    sample = Sample(np.ones(6, dtype=np.int64), 2)
+    table = SampleTable(most_samples=2, most_tokens=15)
+    table.add(sample, 1)
+    table.add(sample, 3)
+
+    with pytest.raises(DatasetInvalid, match=r"^Line 4 .* one more than the 2 examples .* limit\. Split the dataset"):
+        table.add(sample, 4)
+
+
+def test_tokens_beyond_the_limit_are_refused_at_their_line_with_their_number() -> None:
+    sample = Sample(np.ones(6, dtype=np.int64), 2)
+    table = SampleTable(most_samples=10, most_tokens=15)
+    table.add(sample, 1)
+    table.add(sample, 2)
+
+    with pytest.raises(DatasetInvalid, match=r"^Line 3 .* have 18 tokens; the limit .* is 15\. Split the dataset"):
+        table.add(sample, 3)
 
 
 def test_a_model_without_an_end_token_is_not_tuned(tmp_path: Path) -> None:

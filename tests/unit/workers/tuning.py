@@ -1,6 +1,6 @@
 """What the tests of fine-tuning share: a tiny model, samples of it, and a watcher that notes what it is told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ def load_tiny(directory: Path, architecture: str = "llama") -> LoadedModel:
     return load_base(architecture, f"key of {directory}", directory, torch.device("cpu"))
 
 
-def samples_of(model: LoadedModel, records: Iterable[Record] = SUMS) -> tuple[Sample, ...]:
+def samples_of(model: LoadedModel, records: Iterable[Record] = SUMS) -> Sequence[Sample]:
     """Records as the model's tokens."""
     dataset = Dataset(records=tuple(records))
     return read_samples(Datasets([]), dataset, model, None, Watcher().check).items
