@@ -21,7 +21,7 @@ from workers.evaluation.checkpoint import Basis, EvaluationState, restore, write
 from workers.evaluation.contender import Contender
 from workers.evaluation.marks import Answer, expected, mark
 from workers.evaluation.outputs import OUTPUTS_NAME, write_line
-from workers.evaluation.questions import survey
+from workers.evaluation.questions import Survey, survey
 from workers.evaluation.summary import Marks, judge
 from workers.generate import gather
 from workers.models import LoadedModel
@@ -43,7 +43,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
 
     Raises:
         ModelNotFound, ModelUnavailable, ModelRejected: as ``Models.borrow``, or a loss is not a number.
-        DatasetUnreachable, DatasetInvalid: the data can't be used; the message names the line (final).
+        DatasetUnreachable, DatasetInvalid: the data can't be used, or was changed; the message names the line (final).
         Unsupported: ``task`` was asked for, or the tokenizer has no end token (final).
         OutOfMemory: the device's memory does not suffice (retryable).
         JobStopped, JobSuspended, LeaseLost: seen at a decode step, or between two batches.
@@ -64,7 +64,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
             basis = Basis(surveyed.sha256, surveyed.examples, tuple(digests))
             scoring = _Scoring(request, ctx, basis, Path(directory))
             await scoring.resume()
-            await scoring.answer(request.dataset, models)
+            await scoring.answer(request.dataset, surveyed, models)
         scores = await scoring.scores()
         artifact = await asyncio.to_thread(ctx.artifacts.publish, Path(directory))
     return EvaluateResult(
@@ -104,9 +104,9 @@ class _Scoring:
         self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
         ctx.report(LogLine("info", f"Goes on after {len(self._marks):,} examples, where an earlier lease has left it."))
 
-    async def answer(self, dataset: Dataset, models: Sequence[LoadedModel]) -> None:
+    async def answer(self, dataset: Dataset, surveyed: Survey, models: Sequence[LoadedModel]) -> None:
         """Answer and mark the rest of the dataset chunk by chunk."""
-        ctx, done, total = self._ctx, len(self._marks), self._basis.examples
+        ctx, done, total = self._ctx, len(self._marks), surveyed.examples
         tally = Tally(ctx, total * len(models), "answers", done * len(models))
         contenders = [Contender(model, self._request, ctx, tally) for model in models]
         now_s = asyncio.get_running_loop().time
@@ -124,6 +124,7 @@ class _Scoring:
                 if now_s() - saved_s >= ctx.checkpoints.every_s:
                     await self._save()
                     saved_s = now_s()
+            surveyed.confirm(len(self._marks), reading.sha256)
 
     async def scores(self) -> tuple[Score, ...]:
         """A score a metric, with its interval."""

@@ -14,6 +14,8 @@ from workers.evaluation.outputs import OUTPUTS_NAME
 from workers.evaluation.summary import Marks
 
 MARKS_NAME: Final = "marks.json"
+#: Rows that are JSON in memory at once: a megabyte or two.
+ROWS_PER_WRITE: Final = 10_000
 
 
 class Basis(msgspec.Struct, frozen=True):
@@ -44,7 +46,12 @@ class EvaluationState(msgspec.Struct, frozen=True):
 
 def write(marks: Marks, outputs: Path, directory: Path) -> None:
     """The large part: marks, and the outputs that were written down so far."""
-    (directory / MARKS_NAME).write_bytes(msgspec.json.encode(marks.rows))
+    rows = marks.rows
+    with (directory / MARKS_NAME).open("wb") as file:
+        for first in range(0, len(rows), ROWS_PER_WRITE):
+            file.write(b"," if first else b"[")
+            file.write(msgspec.json.encode(rows[first : first + ROWS_PER_WRITE].tolist())[1:-1])
+        file.write(b"]")
     shutil.copyfile(outputs, directory / OUTPUTS_NAME)
 
 
@@ -55,8 +62,7 @@ def restore(marks: Marks, outputs: Path, directory: Path) -> None:
         ValueError, OSError: the files are not a checkpoint of such an evaluation; nothing was changed.
     """
     rows = msgspec.json.decode((directory / MARKS_NAME).read_bytes(), type=list[list[float]])
-    width = 2 * len(marks.metrics) * (1 + marks.compared)
-    if any(len(row) != width for row in rows):
-        raise ValueError(f"its rows don't have the {width} numbers of these metrics")
+    if any(len(row) != marks.width for row in rows):
+        raise ValueError(f"its rows don't have the {marks.width} numbers of these metrics")
     shutil.copyfile(directory / OUTPUTS_NAME, outputs)
-    marks.rows.extend(rows)
+    marks.extend(rows)

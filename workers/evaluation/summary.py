@@ -1,6 +1,7 @@
 """From marks to scores: means, intervals, the comparison with a baseline, and the gate's verdict."""
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -18,25 +19,36 @@ class Marks:
 
     metrics: tuple[Metric, ...]
     compared: bool
-    #: A row an example: total and weight of each metric, the model's first, then the baseline's.
-    _rows: list[list[float]] = field(default_factory=list)
+    #: Side by side, 8 bytes each: a list an example, of floats, would take five times as much.
+    _numbers: "array[float]" = field(default_factory=lambda: array("d"))
+
+    @property
+    def width(self) -> int:
+        """Numbers of an example."""
+        return 2 * len(self.metrics) * (1 + self.compared)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._numbers) // self.width
 
     def add(self, marks: Sequence[Mark]) -> None:
         """One example's marks: the model's for each metric, then the baseline's."""
         assert len(marks) == len(self.metrics) * (1 + self.compared)
-        self._rows.append([number for mark in marks for number in (mark.total, mark.weight)])
+        self._numbers.extend(number for mark in marks for number in (mark.total, mark.weight))
+
+    def extend(self, rows: Iterable[Sequence[float]]) -> None:
+        """Append rows as they are in ``rows``."""
+        for row in rows:
+            assert len(row) == self.width
+            self._numbers.extend(row)
 
     @property
-    def rows(self) -> list[list[float]]:
-        """A row an example: total and weight of each metric, the model's first, then the baseline's."""
-        return self._rows
+    def rows(self) -> Numbers:
+        """A row an example: total and weight of each metric, the model's first, then the baseline's. A copy."""
+        return np.array(self._numbers).reshape(-1, self.width)
 
     def scores(self, seed: int, check: Callable[[], None]) -> tuple[Score, ...]:
         """A score a metric, in the order of ``metrics``; the same for the same seed. Takes seconds, blocking."""
-        values = np.array(self._rows)
+        values = self.rows
         resampled = resampled_sums(values, seed, check)
         return tuple(self._score(column, values, resampled) for column in range(len(self.metrics)))
 
