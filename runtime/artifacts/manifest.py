@@ -113,6 +113,15 @@ def check_digest(artifact_sha256: str) -> str:
     return artifact_sha256
 
 
+def may_hold(name: str) -> bool:
+    """Whether an artifact may hold a file of this name."""
+    try:
+        _check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_name(name: str) -> None:
     if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_NAME:
         raise ValueError(f"{shown(name)} is not a plain file name")

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from runtime.artifacts.manifest import may_hold
 from schemas.errors import Unsupported, shown
 from schemas.requests import Method
 from workers.models import LoadedModel
@@ -169,4 +170,6 @@ def _save_whole(module: PreTrainedModel, source: LoadedModel, directory: Path) -
     module.save_pretrained(directory)
     for pattern in TOKENIZER_FILES:
         for path in source.base_dir.glob(pattern):
-            shutil.copyfile(path, directory / path.name)
+            # Others lie there too (tokenizer.model.v3, a backup): nobody reads them, and they could not be published.
+            if may_hold(path.name) and path.is_file():
+                shutil.copyfile(path, directory / path.name)

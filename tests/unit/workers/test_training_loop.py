@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from runtime.artifacts.manifest import manifest_of
 from schemas.errors import JobCancelled, TrainingDiverged, Unsupported
 from schemas.requests import Hyperparameters, Method
 from tests.tiny_models import ARCHITECTURES
 from tests.unit.workers.tuning import Watcher, load_tiny, samples_of, start
 from workers.models import LoadedModel
 from workers.models.loading import load_view
+from workers.training import prepare
 from workers.training.batches import padded
 
 LORA = Method(rank=8)
@@ -149,6 +151,20 @@ def test_a_whole_model_that_was_tuned_loads_in_plain_transformers(llama: LoadedM
 
     with torch.no_grad():
         assert torch.equal(plain(input_ids=ids).logits, tuned.module(input_ids=ids).logits)
+
+
+def test_what_lies_beside_a_base_model_does_not_keep_its_copy_from_being_published(tmp_path: Path) -> None:
+    base = load_tiny(tmp_path / "base")
+    for name in ("tokenizer.model.v3", "vocab.bpe", "tokenizer.json.bak", "tokenizer (1).json"):
+        (tmp_path / "base" / name).write_text("{}")
+    (tmp_path / "base" / "tokenizer_files").mkdir()
+    (tmp_path / "base" / "vocab.txt").write_text("a")
+    (tmp_path / "tuned").mkdir()
+
+    prepare(base, Method("full"), 0).save(tmp_path / "tuned")
+
+    names = {file.name for file in manifest_of(tmp_path / "tuned").files}
+    assert {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "config.json", "model.safetensors"} <= names
 
 
 def test_a_tuned_adapter_is_continued_where_it_stood(llama: LoadedModel, tmp_path: Path) -> None:
