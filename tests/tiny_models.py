@@ -53,6 +53,15 @@ def _config(architecture: str) -> PretrainedConfig:
             "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": WINDOW_TOKENS,
         }  # fmt: skip
+    if architecture == "gemma3":
+        # One that sees pictures, too.
+        sight = {
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14,
+        }  # fmt: skip
+        text = {"vocab_size": VOCABULARY, **shape, **ends}
+        tokens = {"mm_tokens_per_image": 4, "image_token_index": 250, "boi_token_index": 251, "eoi_token_index": 252}
+        return AutoConfig.for_model(architecture, text_config=text, vision_config=sight, **tokens)
     return AutoConfig.for_model(architecture, vocab_size=VOCABULARY, **shape, **ends)
 
 

@@ -65,11 +65,17 @@ def state_of(run: TrainingRun, recipe: Recipe, device_s: float) -> TrainingState
 
 
 def write(run: TrainingRun, directory: Path) -> None:
-    """The large part: trained weights, and the optimizer's moments of each."""
+    """The large part: trained weights, and the optimizer's moments of each.
+
+    What no loss has reached so far (all that sees pictures, in a model that is given text) has none, and needs none.
+    """
     moments = run.optimizer.state_dict()["state"]
     save_file(_on_disk(dict(run.parameters.items())), directory / WEIGHTS_NAME)
     named = {
-        f"{name}/{moment}": moments[index][moment] for index, name in enumerate(run.parameters) for moment in MOMENTS
+        f"{name}/{moment}": moments[index][moment]
+        for index, name in enumerate(run.parameters)
+        if index in moments
+        for moment in MOMENTS
     }
     save_file(_on_disk(named), directory / OPTIMIZER_NAME)
 
@@ -92,7 +98,9 @@ def restore(run: TrainingRun, recipe: Recipe, state: TrainingState, directory: P
             parameter.copy_(weights[name])
     settings = run.optimizer.state_dict()
     settings["state"] = {
-        index: {moment: moments[f"{name}/{moment}"] for moment in MOMENTS} for index, name in enumerate(run.parameters)
+        index: {moment: moments[f"{name}/{moment}"] for moment in MOMENTS}
+        for index, name in enumerate(run.parameters)
+        if f"{name}/{MOMENTS[0]}" in moments
     }
     run.optimizer.load_state_dict(settings)
     run.resume(Reached(state.step, state.tokens, state.train_s, deque(state.losses)))
@@ -100,9 +108,11 @@ def restore(run: TrainingRun, recipe: Recipe, state: TrainingState, directory: P
 
 def _check(run: TrainingRun, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
     shapes = {name: parameter.shape for name, parameter in run.parameters.items()}
+    with_moments = {name.rpartition("/")[0] for name in moments}
     of_moments = {
         f"{name}/{moment}": torch.Size() if moment == "step" else shape
         for name, shape in shapes.items()
+        if name in with_moments
         for moment in MOMENTS
     }
     for found, expected in ((weights, shapes), (moments, of_moments)):

@@ -94,6 +94,22 @@ def test_a_resumed_run_has_the_losses_and_weights_of_one_that_was_never_stopped(
     assert second.trained().steps == STEPS
 
 
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_what_no_loss_reaches_has_no_moments_and_a_run_goes_on_without(tmp_path: Path, method: Method) -> None:
+    seeing = load_tiny(tmp_path / "base", "gemma3")  # of which text trains a part
+    straight, _ = begin(seeing, method)
+    straight.run(Watcher())
+
+    first, recipe = begin(seeing, method)
+    state = stop_and_save(first, recipe, 2, tmp_path / "checkpoint")
+    second, _ = begin(seeing, method)
+    restore(second, recipe, state, tmp_path / "checkpoint")
+    second.run(Watcher())
+
+    assert 0 < len(second.optimizer.state_dict()["state"]) < len(second.parameters)
+    assert weights(second) == weights(straight)
+
+
 def test_a_run_may_be_stopped_and_resumed_again_and_again(llama: LoadedModel, tmp_path: Path) -> None:
     straight, _ = begin(llama, LORA)
     straight.run(Watcher())
