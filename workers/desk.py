@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.database.admissions import needed_model
-from schemas.errors import JobPaused, JobReturned, JobSuspended
+from schemas.errors import JobPaused, JobReturned, JobSuspended, ServerUnreachable
 from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
@@ -20,7 +20,7 @@ from workers.credit import Credit
 from workers.job import Handlers, Settles, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
-from workers.returns import Returns
+from workers.returns import Returns, times_returned
 from workers.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -199,6 +199,10 @@ class Desk:
                 held.ctx.checkpoints.ended()
         except JobSuspended as reason:
             await self._returns.give_back([work], State.PAUSED if isinstance(reason, JobPaused) else State.QUEUED)
+        except ServerUnreachable as error:
+            # An outage is nobody's attempt: jobs that end while it lasts would all be poison after three of them.
+            log.warning("job %s: attempt %d goes on later: %s", work.job.id, work.job.attempt, error)
+            await self._returns.put_off(work)
         except Exception:  # a bug in one job must not take the others along
             # The lease is held but renewed no more: it runs out, and the reaper counts the attempt.
             log.exception("job %s: attempt %d crashed", work.job.id, work.job.attempt)
@@ -258,5 +262,4 @@ class Desk:
 
 
 def _first_event(work: WorkEvent) -> int:
-    # Each lease is an epoch, each lost one an attempt: the difference is how often the attempt was given back.
-    return (work.lease.epoch - work.job.attempt) * EVENTS_PER_LEASE
+    return times_returned(work) * EVENTS_PER_LEASE

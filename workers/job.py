@@ -43,8 +43,8 @@ async def run_job(
     """Run a job in a slot to its one outcome, or to None where another attempt owns it by now.
 
     A ``JobError`` is the job's fault and its result. Anything else propagates with the lease still
-    held: ``JobSuspended``, whose lease the caller gives back, and bugs and dead services, which are not
-    the job's fault; the reaper counts those attempts.
+    held: ``JobSuspended`` and ``ServerUnreachable``, after which the caller gives the lease back, and bugs;
+    the reaper counts those attempts.
     """
     attempt = Attempt(work)
     try:

@@ -59,14 +59,15 @@ class Leases:
         """Give the partition back, so that another worker need not wait until the lease has run out."""
         await self._database.run(release_partition, self._partition, self._worker_id)
 
-    async def give_back(self, leases: Sequence[Lease], state: State) -> set[Lease]:
+    async def give_back(self, leases: Sequence[Lease], state: State, delay_s: float = 0.0) -> set[Lease]:
         """End leases before their jobs have ended, which are queued again or paused; those that were still held.
 
-        Insists until Postgres answers. An answer that was lost makes a lease look as if it was not held.
+        The jobs go on after ``delay_s`` at the earliest. Insists until Postgres answers. An answer that was lost makes
+        a lease look as if it was not held.
         """
         for lease in leases:
             self.drop(lease)
-        return await self._database.insist(give_back, leases, state)
+        return await self._database.insist(give_back, leases, state, delay_s)
 
     def __contains__(self, lease: Lease) -> bool:
         return lease in self._held

@@ -63,12 +63,12 @@ RENEW_LEASES: Final = prepared("""
 """)
 
 #: It costs no attempt: nobody was lost. One that was to be paused, but whose client has since asked for something
-#: else, is queued; what was not carried out here is left to ``control.sweep``.
+#: else, is queued; what was not carried out here is left to ``control.sweep``. It waits for ``delay_s``.
 GIVE_BACK: Final = text("""
     UPDATE jobs
     SET state = CASE WHEN control->>'action' <> 'pause' THEN 'queued' ELSE :state END,
         control = CASE WHEN control->>'action' = 'cancel' OR :state = 'queued' THEN control END,
-        worker_id = NULL, lease_expires_at = NULL, available_at = now()
+        worker_id = NULL, lease_expires_at = NULL, available_at = now() + make_interval(secs => :delay_s)
     FROM unnest(CAST(:tenants AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])) AS item(tenant, id, epoch)
     WHERE jobs.tenant = item.tenant AND jobs.id = item.id AND jobs.epoch = item.epoch
       AND CASE WHEN jobs.state IN ('scheduled', 'running') THEN true END
@@ -194,14 +194,15 @@ def renew(connection: Connection, leases: Sequence[Lease], lease_s: float) -> di
     return {lease: noted(held[key]) for lease, key in kept.items() if key in held}
 
 
-def give_back(connection: Connection, leases: Sequence[Lease], state: State) -> set[Lease]:
+def give_back(connection: Connection, leases: Sequence[Lease], state: State, delay_s: float = 0.0) -> set[Lease]:
     """End leases whose jobs go on later; ``state`` is queued or paused. The ones that were still held.
 
-    The attempt stays the same. Its worker writes nothing under the lease any more.
+    The attempt stays the same, and begins again after ``delay_s`` at the earliest. Its worker writes nothing under
+    the lease any more.
     """
     if not leases:
         return set()
-    rows = connection.execute(GIVE_BACK, {**lease_columns(leases), "state": state.value})
+    rows = connection.execute(GIVE_BACK, {**lease_columns(leases), "state": state.value, "delay_s": delay_s})
     held = {(row.tenant, row.id, row.epoch) for row in rows}
     return {lease for lease in leases if (lease.tenant, lease.job_id, lease.epoch) in held}
 

@@ -137,7 +137,9 @@ def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int) -> lis
     return [(_leased_job(row), partitions[row.worker_id or ""]) for row in rows[:most]]
 
 
-def give_back(tables: Tables, tx: Transaction, leases: Sequence[Lease], state: State) -> set[Lease]:
+def give_back(
+    tables: Tables, tx: Transaction, leases: Sequence[Lease], state: State, delay_s: float = 0.0
+) -> set[Lease]:
     """As ``jobs.give_back``."""
     held = set()
     for item in leases:
@@ -147,7 +149,8 @@ def give_back(tables: Tables, tx: Transaction, leases: Sequence[Lease], state: S
             row.state = State.QUEUED.value if wish not in (None, "pause") else state.value
             if not (wish == "cancel" or state is State.QUEUED):
                 row.control = None
-            row.worker_id, row.lease_expires_at, row.available_at = None, None, tx.now
+            row.worker_id, row.lease_expires_at = None, None
+            row.available_at = tx.now + timedelta(seconds=delay_s)
             held.add(item)
     return held
 

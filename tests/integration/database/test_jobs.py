@@ -12,7 +12,7 @@ from runtime.database.admissions import Admitted, Source
 from runtime.database.jobs import QueuedJob
 from runtime.database.queue import BEGINNING
 from runtime.database.wishes import Wish
-from schemas.events import ControlEvent, Lease
+from schemas.events import ControlEvent, Lease, State
 from schemas.topics import Kind
 from tests.integration.database.rows import NOW, TRACE, admission, generate, leased, queued, rejection
 
@@ -152,6 +152,15 @@ def test_what_a_worker_that_left_had_is_queued_again_in_the_same_attempt(connect
     assert jobs.renew(connection, [scheduled.lease, running.lease, another.lease], 30.0) == {another.lease: None}
     (again,) = jobs.lease(connection, [(queued(admission("running")), "worker-2")], 30.0)
     assert (again.job.attempt, again.lease.epoch) == (1, 2)
+
+
+def test_a_job_that_is_given_back_for_a_while_waits_and_keeps_its_attempt(connection: Connection) -> None:
+    (item,) = leased(connection, admission("a"))
+    assert jobs.give_back(connection, [item.lease], State.QUEUED, 60.0) == {item.lease}
+    assert waiting(connection) == []
+    connection.execute(text("UPDATE jobs SET available_at = now()"))
+    (again,) = waiting(connection)
+    assert (again.attempt, again.lost_attempts) == (1, 0)
 
 
 def test_nothing_is_done_for_empty_batches(connection: Connection) -> None:

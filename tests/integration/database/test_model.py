@@ -154,7 +154,10 @@ class Drawn:
             lambda: (queue.queued, (Kind.GENERATE, BEGINNING, most)),
             lambda: (jobs.renew, (self._leases(tables), span_s)),
             lambda: (jobs.unconfirmed, (rng.choice(SPANS_S), most)),
-            lambda: (jobs.give_back, (self._leases(tables), rng.choice((State.QUEUED, State.PAUSED)))),
+            lambda: (
+                jobs.give_back,
+                (self._leases(tables), rng.choice((State.QUEUED, State.PAUSED)), rng.choice((0.0, span_s))),
+            ),
             lambda: (jobs.vacate, ([rng.choice(WORKERS)],)),
             lambda: (outcomes.settle, ([self._settlement(lease) for lease in self._leases(tables)],)),
             lambda: (outcomes.reap, (self._decide(), 10)),

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 from confluent_kafka import Message
+from sqlalchemy import text
 
 from schemas import topics
 from schemas.codec import decode
-from schemas.errors import DatasetInvalid, LeaseLost
+from schemas.errors import DatasetInvalid, LeaseLost, ServerUnreachable
 from schemas.events import State, StatusEvent
 from schemas.requests import GenerateRequest
 from schemas.results import Choice, GenerateResult, Terminal
@@ -30,6 +31,7 @@ from tests.integration.workers.observe import (
 )
 from tests.integration.workers.rig import ECHO, Rig, Tail, echo
 from workers.context import JobContext
+from workers.returns import DELAY_S
 
 
 def test_a_job_ends_in_one_row_and_leaves_its_event_to_the_relay(rig: Rig, kafka: str) -> None:
@@ -372,3 +374,28 @@ def test_a_running_job_may_finish_after_the_worker_was_told_to_stop(rig: Rig) ->
 
     asyncio.run(run())
     assert [event.status for event in outbox(rig, job_id)] == [Terminal.SUCCEEDED]
+
+
+def test_a_job_that_meets_a_server_that_is_away_goes_on_a_little_later_in_the_same_attempt(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = new_id()
+
+    async def generate(_: GenerateRequest, __: JobContext) -> GenerateResult:
+        raise ServerUnreachable("The artifact store", "s3://store", "timed out")
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            rig.give(worker, job_id)
+            await ended(rig, "returned")
+
+    asyncio.run(run())
+    statement = text(
+        "SELECT state, attempt, lost_attempts, extract(epoch FROM available_at - scheduled_at) FROM jobs WHERE id = :id"
+    )
+    with rig.database.begin() as connection:
+        state_, attempt, lost, delay_s = connection.execute(statement, {"id": job_id}).one()
+    assert (state_, attempt, lost) == ("queued", 1, 0)
+    assert delay_s >= DELAY_S / 2
+    assert stored(rig, job_id) is None
+    assert "goes on later: The artifact store at s3://store is not reachable" in caplog.text
