@@ -31,3 +31,12 @@ class Ahead:
         """So many jobs; none before the first of the kind has ended."""
         slots, mean_s = self._slots.free(kind), self._mean_s.get(kind)
         return 0 if mean_s is None else int(slots * PATH_S / max(mean_s, PATH_S))
+
+    def more(self) -> Slots:
+        """So many jobs of each kind."""
+        return Slots(self.of(Kind.GENERATE), self.of(Kind.FINETUNE), self.of(Kind.EVALUATE))
+
+    def room(self) -> Slots:
+        """So many, and one a slot."""
+        more, slots = self.more(), self._slots
+        return Slots(slots.generate + more.generate, slots.finetune + more.finetune, slots.evaluate + more.evaluate)

@@ -14,6 +14,7 @@ from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
 from workers.ahead import Ahead
+from workers.broken import WorkerBroken
 from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
 from workers.credit import Credit
@@ -85,6 +86,8 @@ class Desk:
         self._jobs: dict[asyncio.Task[None], Held] = {}
         self._returns = Returns(leases, workplace.announcer, metrics)
         self._draining = False
+        #: Why the worker can't go on, once it can't.
+        self.broken: asyncio.Future[WorkerBroken] = asyncio.get_running_loop().create_future()
         for kind in Kind:
             metrics.slots.labels(kind).set(slots.free(kind))
             metrics.slots_busy.labels(kind).set(0)
@@ -117,15 +120,11 @@ class Desk:
 
     def ahead(self) -> Slots:
         """How many jobs of each kind it takes beyond its slots."""
-        return Slots(*(self._ahead.of(kind) for kind in (Kind.GENERATE, Kind.FINETUNE, Kind.EVALUATE)))
+        return self._ahead.more()
 
     def room(self) -> Slots:
         """How many jobs of each kind it takes: one a slot, and those that it has at hand for when one comes free."""
-
-        def of(kind: Kind) -> int:
-            return self._slots.free(kind) + self._ahead.of(kind)
-
-        return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
+        return self._ahead.room()
 
     def free(self) -> Slots:
         """How many more jobs of each kind it takes now, for the dispatcher to hear."""
@@ -203,11 +202,27 @@ class Desk:
             # An outage is nobody's attempt: jobs that end while it lasts would all be poison after three of them.
             log.warning("job %s: attempt %d goes on later: %s", work.job.id, work.job.attempt, error)
             await self._returns.put_off(work)
+        except WorkerBroken as error:
+            self._break(error)
+            await self._returns.give_back([work], State.QUEUED)
         except Exception:  # a bug in one job must not take the others along
             # The lease is held but renewed no more: it runs out, and the reaper counts the attempt.
             log.exception("job %s: attempt %d crashed", work.job.id, work.job.attempt)
             self._returns.leave(work.lease)
             self._metrics.jobs.labels(work.job.kind, "crashed").inc()
+            await self._check_device()
+
+    async def _check_device(self) -> None:
+        # A worker whose device is out of order would end the next job as soon as it comes, and the one after it: with
+        # slots that are always free, it would draw all jobs of the models that it holds.
+        try:
+            await self._workplace.tools.models.check_device()
+        except WorkerBroken as error:
+            self._break(error)
+
+    def _break(self, reason: WorkerBroken) -> None:
+        if not self.broken.done():
+            self.broken.set_result(reason)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         # Here and not in the task, of which a cancellation may leave nothing to run.

@@ -13,6 +13,7 @@ from workers.context import Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
 from workers.models import HuggingFaceHub, Models, Sources, choose_device
+from workers.models.device import check_device
 
 
 class DatabaseModels:
@@ -29,11 +30,18 @@ class DatabaseModels:
 
 @contextmanager
 def open_tools(settings: Settings, database: Database, metrics: Metrics) -> Iterator[Tools]:
-    """Models, engine, datasets, artifacts and the trainer thread; nothing is loaded before it is needed."""
+    """Models, engine, datasets, artifacts and the trainer thread; nothing is loaded before it is needed.
+
+    Raises:
+        InvalidSetting: the device that is asked for is not there.
+        WorkerBroken: it computes nothing.
+    """
+    device = choose_device(settings.device)
+    check_device(device)
     artifacts = open_artifacts(settings.store, settings.cache_dir, settings.redis, metrics)
     hub = HuggingFaceHub(settings.cache_dir / "hub") if settings.hub else None
     sources = Sources(settings.models, DatabaseModels(database), artifacts, hub)
-    models = Models(sources, choose_device(settings.device), settings.model_memory_bytes)
+    models = Models(sources, device, settings.model_memory_bytes)
     trainer = ThreadPoolExecutor(1, thread_name_prefix="trainer")
     try:
         with Engine(max_rows=settings.generate_slots, max_tokens=settings.engine_tokens) as engine:

@@ -86,6 +86,7 @@ class Worker:
         Raises:
             NoFreePartition, ServerUnreachable: it could not begin.
             PartitionLost: another worker owns its partition, so it dropped everything.
+            WorkerBroken: it can't compute any more, so it gave back what it could.
         """
         self.partition = await self._leases.claim()
         reader = await self._open_partition(self.partition, self.id, self._metrics)
@@ -110,11 +111,12 @@ class Worker:
                     group.create_task(reader.read(self._take), name="reader"),
                     group.create_task(self._heartbeats.run(), name="heartbeats"),
                     group.create_task(self._ready(), name="ready"),
+                    group.create_task(self._fail(), name="failure"),
                 ]
                 for task in tasks:
                     task.add_done_callback(ended)
                 await stop.wait()
-                await self._drain()
+                await self._drain(GRACE_S)
                 for task in tasks:
                     task.cancel()
         except ExceptionGroup as group:
@@ -141,13 +143,24 @@ class Worker:
         self.serving.set()
         log.info("worker %s serves partition %d", self.id, self.partition)
 
-    async def _drain(self) -> None:
+    async def _fail(self) -> None:
+        """End the worker once it can't compute any more: others take the jobs that had no part in that.
+
+        Its partition stays its own until the lease runs out, and so do the jobs that may have been the reason: told
+        that the worker leaves, the dispatcher would queue them again as if they had not failed.
+        """
+        reason = await self._desk.broken
+        log.error("worker %s can't go on: %s", self.id, reason)
+        await self._drain(LAST_ORDERS_S)
+        raise reason
+
+    async def _drain(self, grace_s: float) -> None:
         log.info("worker %s takes no more jobs", self.id)
         self._draining = True
         self._heartbeats.soon()
         self._desk.drain()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(grace_s):
                 await asyncio.sleep(LAST_ORDERS_S)
                 await self._desk.cleared()
         try:

@@ -33,6 +33,9 @@ class NamedModels:
         """All that the benchmarks ask for."""
         return MODELS
 
+    async def check_device(self) -> None:
+        """There is none that could fail."""
+
 
 class NoTools:
     """Tools for handlers that use none."""

@@ -44,6 +44,9 @@ class _Models:
     def held(self) -> tuple[str, ...]:
         return tuple(self._held)
 
+    async def check_device(self) -> None:
+        """There is none that could fail."""
+
     async def load(self, name: str) -> None:
         """Have the model."""
         if name not in self._held:

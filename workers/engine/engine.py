@@ -15,10 +15,12 @@ from typing import Final, Self
 import torch
 
 from schemas.errors import OutOfMemory
+from workers.broken import WorkerBroken
 from workers.engine.lane import Lane
 from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Sampling
 from workers.models import LoadedModel
+from workers.models.device import check_device
 from workers.models.room import is_out_of_memory
 
 #: Prompt tokens that one step may prefill in a lane: it bounds how long the other rows wait for a newcomer.
@@ -29,8 +31,8 @@ SWEEP_S: Final = 0.1
 log = logging.getLogger(__name__)
 
 
-class EngineClosed(RuntimeError):
-    """The worker is leaving: the job's attempt ends without an outcome, and the job is given to another."""
+class EngineClosed(WorkerBroken):
+    """Nothing is decoded any more: the job's attempt ends without an outcome, and the job is given to another."""
 
 
 class Engine:
@@ -47,6 +49,7 @@ class Engine:
         self._lanes: dict[str, Lane] = {}
         self._closing = Lock()
         self._closed = False
+        self._reason = "the worker leaves"
         self._swept_at_s = 0.0
         self._submitted = self._ended = 0
         self._active = 0  # as of the last step
@@ -57,7 +60,10 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step that runs; what has not ended fails with ``EngineClosed``. Idempotent."""
+        """Stop after the step that runs; what has not ended fails with ``EngineClosed``. Idempotent.
+
+        The engine ends by itself where the device computes no more, or by a bug of its own.
+        """
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -104,7 +110,7 @@ class Engine:
         in the engine's thread.
 
         Raises:
-            EngineClosed: the worker is leaving.
+            EngineClosed: the engine was closed, or has ended by itself.
         """
         if not prompt_ids:
             raise ValueError("A prompt has at least one token; an empty one has nothing to continue")
@@ -112,7 +118,7 @@ class Engine:
         ids = tuple(prompt_ids)
         with self._closing:
             if self._closed:
-                raise EngineClosed("The engine is closed: the worker is leaving")
+                raise self._closed_by()
             self._submitted += 1
             self._inbox.put(Row(self._submitted, model, ids, sampling, check, on_text, future))
         return future
@@ -122,11 +128,15 @@ class Engine:
             with torch.inference_mode():
                 while self._receive():
                     self._turn()
-        finally:
-            # Also after a bug in the engine itself: a job that waits for a dead thread would wait for ever.
-            with self._closing:
-                self._closed = True
-            self._give_up()
+        except WorkerBroken as error:
+            log.error("%s", error)
+            self._give_up(str(error), self._closed_by)
+        except Exception as error:
+            log.exception("The engine ends by a bug of its own")
+            # Any row that it had may be the cause.
+            self._give_up(f"it ended by a bug of its own: {error}", partial(_ended_by, "The engine", error))
+        else:
+            self._give_up(self._reason, self._closed_by)
 
     def _turn(self) -> None:
         """A step of every lane. Afterwards nothing here refers to a model without rows."""
@@ -195,7 +205,13 @@ class Engine:
             except RuntimeError:  # the loop is closed, and with it all that waited
                 log.warning("%d answers came after their event loop was closed", len(its_rows))
 
-    def _give_up(self) -> None:
+    def _closed_by(self) -> EngineClosed:
+        return EngineClosed(f"The engine is closed: {self._reason}")
+
+    def _give_up(self, reason: str, ending: Callable[[], BaseException]) -> None:
+        """Take no more, and end every row: who waited for a thread that is gone would wait for ever."""
+        with self._closing:
+            self._closed, self._reason = True, reason
         with suppress(Empty):
             while True:
                 row = self._inbox.get_nowait()
@@ -203,13 +219,17 @@ class Engine:
                     self._line_up(row)
         for lane in self._lanes.values():
             lane.joining += lane.waiting
-            lane.fail(lambda: EngineClosed("The engine was closed before the answer was complete"))
+            lane.fail(ending)
             self._deliver(lane.take_ended())
         self._lanes = {}
 
 
 def _step(lane: Lane) -> None:
-    """A step that fails, fails the lane's rows; other lanes and waiting rows go on."""
+    """A step that fails, fails the lane's rows; other lanes and waiting rows go on.
+
+    Raises:
+        WorkerBroken: they can't, for the device computes no more.
+    """
     try:
         lane.step()
     except Exception as error:
@@ -220,11 +240,12 @@ def _step(lane: Lane) -> None:
             lane.fail(lambda: OutOfMemory(f"Decoding {rows} answers at once needs more memory than there is: {reason}"))
             torch.cuda.empty_cache()
         else:
-            lane.fail(partial(_broken_step, lane.model.key, error))
+            lane.fail(partial(_ended_by, f"A decoding step of model {lane.model.key}", error))
+            check_device(lane.model.device)
 
 
-def _broken_step(model: str, cause: Exception) -> RuntimeError:
-    error = RuntimeError(f"A decoding step of model {model} failed: {cause}")
+def _ended_by(what: str, cause: Exception) -> RuntimeError:
+    error = RuntimeError(f"{what} failed: {cause}")
     error.__cause__ = cause
     return error
 

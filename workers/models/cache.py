@@ -11,6 +11,7 @@ import torch
 from transformers.utils import logging
 
 from workers.context import Meter
+from workers.models.device import check_device
 from workers.models.loaded import LoadedModel
 from workers.models.loading import load_base, load_view
 from workers.models.memory import MemoryTier
@@ -63,6 +64,14 @@ class Models:
     def held(self) -> tuple[str, ...]:
         """The ids of the models in memory, for the heartbeat."""
         return tuple(model.ref.id for model in self._memory.loaded())
+
+    async def check_device(self) -> None:
+        """Try whether the device still computes.
+
+        Raises:
+            WorkerBroken: it does not.
+        """
+        await asyncio.to_thread(check_device, self.device)
 
     def close(self) -> None:
         """Stop loading. What is lent stays usable."""

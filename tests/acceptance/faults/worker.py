@@ -46,6 +46,9 @@ class NamedModels:
         """The models in memory."""
         return tuple(self._held)
 
+    async def check_device(self) -> None:
+        """There is none that could fail."""
+
     def load(self, name: str) -> None:
         """Hold a model from now on."""
         self._held[name] = None

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+import torch
 from sqlalchemy import make_url, text
 
 from runtime.database import Database
@@ -14,14 +15,19 @@ from runtime.database.thread import DatabaseThread
 from runtime.monitoring import Metrics
 from schemas import topics
 from schemas.errors import LeaseLost, ServerUnreachable
+from schemas.events import State
 from schemas.requests import GenerateRequest
 from schemas.results import GenerateResult, Terminal
 from tests.integration.workers.gate import Gate
-from tests.integration.workers.observe import beats, ended, new_id, stored
+from tests.integration.workers.observe import beats, ended, new_id, state, stored, value_of
 from tests.integration.workers.rig import DEADLINE_S, ECHO, Rig, Tail, echo
+from tests.unit.workers.fakes import NoTunedModels
+from workers.broken import WorkerBroken
 from workers.consumer import Taken, WorkReader
 from workers.context import JobContext
+from workers.engine import EngineClosed
 from workers.leases import PartitionLost
+from workers.models import Models, Sources
 from workers.worker import Worker
 
 
@@ -110,6 +116,41 @@ def test_a_worker_that_lost_its_partition_stops_its_jobs_and_fails(rig: Rig) -> 
     with pytest.raises(PartitionLost, match="is another worker's"):
         asyncio.run(run())
     assert stored(rig, job_id) is None
+    with rig.database.begin() as connection:
+        connection.execute(text("DELETE FROM workers"))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), EngineClosed("The engine is closed.")], ids=["device", "engine"]
+)
+def test_a_worker_that_can_not_compute_any_more_fails_and_gives_back_the_jobs_that_had_no_part_in_it(
+    error: Exception, rig: Rig
+) -> None:
+    bad, good = new_id(), new_id()
+    computing = Computing()
+
+    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        if ctx.job.id == bad:
+            raise error
+        return await computing.generate(request, ctx)
+
+    async def run() -> None:
+        # ``meta`` is a device that computes nothing.
+        models = Models(Sources((), NoTunedModels(), rig.tools.artifacts), torch.device("meta"), 0)
+        broken = replace(rig, tools=replace(rig.tools, models=models))
+        async with broken.worker(replace(ECHO, generate=generate)) as worker:
+            rig.give(worker, good)
+            assert await asyncio.to_thread(computing.begun.wait, 10)
+            rig.give(worker, bad)
+            async with asyncio.timeout(DEADLINE_S):
+                while state(rig, good) is not State.QUEUED:  # noqa: ASYNC110  rows tell nobody
+                    await asyncio.sleep(0.02)
+
+    with pytest.raises(WorkerBroken):
+        asyncio.run(run())
+    crashed = isinstance(error, ZeroDivisionError)
+    assert (state(rig, bad) is State.QUEUED) is not crashed
+    assert value_of(rig, "headrace_worker_jobs_total", status="returned") == (1 if crashed else 2)
     with rig.database.begin() as connection:
         connection.execute(text("DELETE FROM workers"))
 

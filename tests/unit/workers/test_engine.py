@@ -8,7 +8,7 @@ from contextvars import Context
 from functools import partial
 from random import Random
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Pre
 from schemas.errors import JobCancelled, OutOfMemory, Unsupported
 from tests.tiny_models import tiny_module
 from tests.unit.workers.tiny_loaded import ARCHITECTURES, alone, loaded, tiny_loaded
+from workers.broken import WorkerBroken
 from workers.engine import Completion, Engine, EngineClosed, Sampling
 from workers.models import LoadedModel
 
@@ -49,6 +50,16 @@ class FailingLlama(LlamaForCausalLM):  # type: ignore[no-untyped-call]
         return super().forward(*args, **kwargs)
 
 
+class DyingLlama(FailingLlama):  # type: ignore[no-untyped-call]
+    """A model whose third forward pass leaves a device that computes nothing, as ``meta`` does."""
+
+    error = torch.AcceleratorError("an illegal memory access was encountered")
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta" if self.calls >= 3 else "cpu")
+
+
 def failing(error: Exception) -> LoadedModel:
     module = FailingLlama(  # type: ignore[no-untyped-call]
         tiny_module("llama").config
@@ -56,6 +67,14 @@ def failing(error: Exception) -> LoadedModel:
     module.error = error
     nn.Module.eval(module)
     return loaded(module, key="failing")
+
+
+def dying() -> LoadedModel:
+    module = DyingLlama(  # type: ignore[no-untyped-call]
+        tiny_module("llama").config
+    )
+    nn.Module.eval(module)
+    return loaded(module, key="dying")
 
 
 def test_jobs_of_all_architectures_share_the_engine_and_get_their_own_answers() -> None:
@@ -171,6 +190,47 @@ def test_a_step_that_fails_ends_the_rows_of_its_model_alone(error: Exception, re
             assert len(later.token_ids) > 0
 
     asyncio.run(main())
+
+
+def test_a_device_that_dies_ends_the_engine_and_only_the_rows_that_it_died_with_are_to_blame() -> None:
+    async def main() -> None:
+        broken, sound = dying(), tiny_loaded("gpt2")
+        with Engine(max_rows=2) as engine:
+            bad = [engine.submit(broken, prompt(6, seed), Sampling(9), check=go_on) for seed in range(3)]
+            good = engine.submit(sound, prompt(6), Sampling(90), check=go_on)
+            outcomes = [await outcome_of(future) for future in (*bad, good)]
+            assert [isinstance(outcome, WorkerBroken) for outcome in outcomes] == [False, False, True, True]
+            assert "an illegal memory access" in str(outcomes[0])
+            with pytest.raises(EngineClosed, match="Device meta computes no more"):
+                engine.submit(sound, prompt(6), Sampling(9), check=go_on)
+
+    asyncio.run(main())
+
+
+class Endless:
+    """A sampling whose length nobody can tell."""
+
+    stop = ()
+
+    @property
+    def max_tokens(self) -> int:
+        raise ZeroDivisionError
+
+    def dice(self) -> Random:
+        return Random()
+
+
+def test_a_bug_of_the_engines_own_ends_it_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        with Engine() as engine:
+            sampling = cast(Sampling, Endless())
+            outcome = await outcome_of(engine.submit(tiny_loaded("gpt2"), prompt(6), sampling, check=go_on))
+            assert isinstance(outcome, RuntimeError)
+            with pytest.raises(EngineClosed, match="by a bug of its own"):
+                engine.submit(tiny_loaded("gpt2"), prompt(6), Sampling(9), check=go_on)
+
+    asyncio.run(main())
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_model_with_a_recurrent_state_is_refused_with_its_type() -> None:
