@@ -1,15 +1,22 @@
 """The nearest tier: artifacts as directories on this machine, shared by its processes."""
 
+import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Final
 
 from runtime.artifacts.manifest import MANIFEST_NAME, verify
 from runtime.artifacts.tier import Damaged
 
+log = logging.getLogger(__name__)
+
+#: What the name of a directory begins with that is being deleted.
+GONE: Final = ".gone-"
 #: What a file looked like when its digest was last compared: size in bytes, time of change, inode.
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -69,14 +76,22 @@ class DiskTier:
         return path
 
     def remove(self, artifact_sha256: str) -> None:
-        """Delete the artifact's directory, if there is one."""
+        """Delete the artifact's directory, if there is one; where the disk does not let go of it, that is logged."""
         self._verified.pop(artifact_sha256, None)
         self._discard(self._directory / artifact_sha256)
 
     def _discard(self, path: Path) -> None:
-        # Renamed first, so that no other process sees half of it.
-        with self.incoming() as bin_, _ignore_missing():
-            path.rename(bin_ / path.name)
+        # Renamed first, so that no other process sees half of it, and to a name beside it, for a full disk takes no
+        # new directory: deleting is what gives it room.
+        gone = path.with_name(f"{GONE}{secrets.token_hex(8)}")
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("Artifact %s can't be deleted from this disk: %s", path.name, error)
+            return
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _signature(directory: Path) -> Signature:
@@ -85,11 +100,3 @@ def _signature(directory: Path) -> Signature:
     if MANIFEST_NAME not in (name for name, _ in stats):
         raise FileNotFoundError(directory / MANIFEST_NAME)
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)
-
-
-@contextmanager
-def _ignore_missing() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        return

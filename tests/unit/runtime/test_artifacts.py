@@ -1,5 +1,7 @@
 """The tiers of an artifact that need no server: disk, a store in a directory, and a Redis that is not there."""
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -8,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -79,6 +82,29 @@ def test_a_discarded_artifact_is_gone_from_the_store_and_this_disk_and_may_be_pu
         worker.store.fetch(artifact.sha256, artifact.uri)
     assert worker.store.publish(adapter) == artifact
     assert worker.store.fetch(artifact.sha256, artifact.uri).is_dir()
+
+
+def test_what_a_full_disk_holds_can_be_deleted(tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(tmp_path, "a")
+    artifact = worker.store.publish(adapter)
+    monkeypatch.setattr(os, "mkdir", full)
+
+    worker.store.discard(artifact.sha256, artifact.uri)
+
+    assert list((tmp_path / "a" / "artifacts").iterdir()) == []
+
+
+def test_what_the_disk_does_not_let_go_of_is_logged(
+    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(tmp_path, "a")
+    artifact = worker.store.publish(adapter)
+    monkeypatch.setattr(Path, "rename", full)
+
+    worker.store.discard(artifact.sha256, artifact.uri)
+
+    assert not (tmp_path / "store" / artifact.sha256).exists()
+    assert f"Artifact {artifact.sha256} can't be deleted from this disk" in caplog.text
 
 
 def test_only_the_artifact_s_own_directory_is_deleted(tmp_path: Path, adapter: Path) -> None:
@@ -231,6 +257,11 @@ def silent_server() -> Iterator[str]:
         thread.join()
     for connection in connections:
         connection.close()
+
+
+def full(*_: object) -> NoReturn:
+    """What a full disk answers."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _fetch_anew(worker: Worker, artifact: Artifact) -> float:
