@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from runtime.artifacts import Artifact, ArtifactStore
+from runtime.artifacts import Artifact, ArtifactGone, ArtifactStore
 from runtime.database import checkpoints as rows
 from runtime.database.checkpoints import Checkpoint
 from runtime.database.thread import DatabaseThread
@@ -51,7 +51,11 @@ class Checkpoints(Protocol):
         ...
 
     async def find(self, state: type[State]) -> Found[State] | None:
-        """The last one, or None where there is none that can be used: then the job starts over."""
+        """The last one, or None where there is none, or it is known to be lost: then the job starts over.
+
+        Raises:
+            ServerUnreachable: it can't be had now (retryable).
+        """
         ...
 
     async def save(self, position: int, state: msgspec.Struct, write: Callable[[Path], None]) -> None:
@@ -139,9 +143,12 @@ class JobCheckpoints:
         try:
             decoded = msgspec.json.decode(last.state, type=state)
             directory = await asyncio.to_thread(self._store.artifacts.fetch, last.artifact_sha256, last.artifact_uri)
-        except (msgspec.DecodeError, ModelUnavailable) as error:
+        except (msgspec.DecodeError, ArtifactGone) as error:
             log.warning("job %s: its checkpoint can't be used, it starts over: %s", lease.job_id, error)
             return None
+        except ModelUnavailable as error:
+            # Whoever started over now would replace hours of work by the next checkpoint.
+            raise ServerUnreachable("The artifact store", last.artifact_uri, str(error)) from error
         return Found(last.position, decoded, directory)
 
     async def save(self, position: int, state: msgspec.Struct, write: Callable[[Path], None]) -> None:

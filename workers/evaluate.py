@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from workers.evaluation.summary import Marks, judge
 from workers.generate import gather
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
+from workers.outages import insist
 from workers.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -90,14 +92,15 @@ class _Scoring:
     async def resume(self) -> None:
         """Go on from the job's checkpoint; from the beginning where there is none, or none of this basis."""
         ctx = self._ctx
-        found = await ctx.checkpoints.find(EvaluationState)
+        found = await insist(ctx, lambda: ctx.checkpoints.find(EvaluationState))
         if found is None:
             return
         try:
             if found.state.basis != self._basis:
                 raise ValueError("the data or the models are not those that it was made from")
-            await asyncio.to_thread(restore, self._marks, self._outputs, found.directory)
-        except (ValueError, OSError) as error:
+            restoring = partial(restore, self._marks, self._outputs, found.directory)
+            await insist(ctx, lambda: asyncio.to_thread(restoring))
+        except ValueError as error:
             log.warning("job %s: its checkpoint can't be used, it starts over: %s", ctx.job.id, error)
             return
         found.state.add_to(ctx.meter)

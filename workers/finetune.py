@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from workers.context import JobContext, LogLine
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
 from workers.models.sources import TUNED_PREFIX
+from workers.outages import insist
 from workers.training import (
     CheckpointUnusable,
     Plan,
@@ -99,11 +101,12 @@ class _Tuning:
     async def resume(self) -> None:
         """Go on from the job's checkpoint; from the beginning where there is none, or none of this recipe."""
         ctx = self._ctx
-        found = await ctx.checkpoints.find(TrainingState)
+        found = await insist(ctx, lambda: ctx.checkpoints.find(TrainingState))
         if found is None:
             return
+        restoring = partial(restore, self._run, self._recipe, found.state, found.directory)
         try:
-            await asyncio.to_thread(restore, self._run, self._recipe, found.state, found.directory)
+            await insist(ctx, lambda: asyncio.to_thread(restoring))
         except CheckpointUnusable as error:
             log.warning("job %s: its checkpoint can't be used, it starts over: %s", ctx.job.id, error)
             return

@@ -61,6 +61,7 @@ class DiskTier:
 
         Raises:
             Damaged: they are not.
+            OSError: the disk does not take it, or not give its bytes back.
         """
         verify(incoming, artifact_sha256)
         path = self._directory / artifact_sha256

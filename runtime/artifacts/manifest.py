@@ -84,6 +84,7 @@ def verify(directory: Path, artifact_sha256: str) -> Manifest:
 
     Raises:
         Damaged: a file is missing, cut or changed.
+        OSError: the disk does not give its bytes, which says nothing about them.
     """
     try:
         manifest = decode_manifest((directory / MANIFEST_NAME).read_bytes(), artifact_sha256)
@@ -91,7 +92,7 @@ def verify(directory: Path, artifact_sha256: str) -> Manifest:
             path = directory / file.name
             if path.stat().st_size != file.size_bytes or digest_of(path) != file.sha256:
                 raise Damaged(f"{file.name} of {artifact_sha256} is damaged")
-    except OSError as error:
+    except FileNotFoundError as error:
         raise Damaged(f"artifact {artifact_sha256} is incomplete: {error}") from None
     return manifest
 

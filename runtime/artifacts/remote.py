@@ -11,7 +11,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from runtime.artifacts.manifest import MANIFEST_NAME, Manifest, decode_manifest
-from runtime.artifacts.tier import Missed
+from runtime.artifacts.tier import Absent, Damaged, Missed
 from schemas.errors import ServerUnreachable
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,15 @@ class RemoteStore:
             if sizes.get(MANIFEST_NAME) != len(manifest.encode()):
                 _put(fs, directory / MANIFEST_NAME, f"{target}/{MANIFEST_NAME}")
             return str(fs.unstrip_protocol(target))
-        except (OSError, ImportError, ValueError) as error:
-            raise ServerUnreachable("The artifact store", self._uri, str(error)) from error
+        except Exception as error:  # file systems of all kinds raise what they like
+            raise ServerUnreachable("The artifact store", self._uri, _reason(error)) from error
 
     def download(self, uri: str, artifact_sha256: str, into: Path) -> None:
         """Write the artifact's files and its manifest into an empty directory.
 
         Raises:
-            Missed: the URI has no such artifact or can't be read.
+            Absent: the store answers, and lacks one of its files.
+            Missed: the URI can't be read, or the directory not written.
             Damaged: its manifest is not what the digest says.
         """
         try:
@@ -60,8 +61,12 @@ class RemoteStore:
             for file in decode_manifest(value, artifact_sha256).files:
                 fs.get_file(f"{source}/{file.name}", str(into / file.name))
             (into / MANIFEST_NAME).write_bytes(value)
-        except (OSError, ImportError, ValueError) as error:
-            raise Missed(f"{uri} can't be read: {error}") from error
+        except Damaged:
+            raise
+        except FileNotFoundError as error:
+            raise Absent(f"{uri} lacks it: {_reason(error)}") from error
+        except Exception as error:  # as above
+            raise Missed(f"it can't be copied from {uri}: {_reason(error)}") from error
 
     def remove(self, uri: str, artifact_sha256: str) -> None:
         """Delete the artifact's directory; one that is gone or can't be reached is left alone, and logged."""
@@ -70,8 +75,12 @@ class RemoteStore:
             # Never anything but an artifact, whatever the row says.
             if path.rstrip("/").rpartition("/")[2] == artifact_sha256 and fs.exists(path):
                 fs.rm(path, recursive=True)
-        except (OSError, ImportError, ValueError) as error:
-            log.warning("Artifact %s can't be deleted from %s: %s", artifact_sha256, uri, error)
+        except Exception as error:  # as above
+            log.warning("Artifact %s can't be deleted from %s: %s", artifact_sha256, uri, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _put(fs: fsspec.AbstractFileSystem, source: Path, target: str) -> None:

@@ -11,7 +11,7 @@ from runtime.artifacts.disk import DiskTier
 from runtime.artifacts.manifest import MANIFEST_NAME, Manifest, check_digest, decode_manifest, manifest_of
 from runtime.artifacts.redis_tier import RedisTier
 from runtime.artifacts.remote import RemoteStore
-from runtime.artifacts.tier import Damaged, Missed
+from runtime.artifacts.tier import Absent, Damaged, Missed
 from runtime.monitoring import Metrics
 from schemas.errors import ModelUnavailable
 
@@ -23,6 +23,10 @@ class Artifact:
     sha256: str
     uri: str
     size_bytes: int
+
+
+class ArtifactGone(ModelUnavailable):
+    """The store answers, and does not have the artifact whole: asking again does not help."""
 
 
 class ArtifactStore:
@@ -63,14 +67,21 @@ class ArtifactStore:
         """A local directory with the artifact's files, every one compared with its digest. Read-only.
 
         Raises:
-            ModelUnavailable: no tier has it whole (retryable); the message says what each one answered.
+            ArtifactGone: no tier has it whole, and the store has said so.
+            ModelUnavailable: the store does not answer, or this disk does not take it (retryable).
         """
         check_digest(artifact_sha256)
         with self._flights.of(artifact_sha256):
             if path := self._disk.find(artifact_sha256):
                 self._reads.labels(tier="disk").inc()
                 return path
-            return self._from_redis(artifact_sha256) or self._from_remote(artifact_sha256, uri)
+            try:
+                return self._from_redis(artifact_sha256) or self._from_remote(artifact_sha256, uri)
+            except OSError as error:
+                raise ModelUnavailable(
+                    f"Artifact {artifact_sha256} can't be kept on this worker's disk: {error}. "
+                    "Try again once that has room, or on another worker."
+                ) from error
 
     def discard(self, artifact_sha256: str, uri: str) -> None:
         """Delete an artifact that nobody needs: from the store, from Redis and from this disk, as far as they answer.
@@ -116,18 +127,24 @@ class ArtifactStore:
             with self._disk.incoming() as incoming:
                 self._remote.download(uri, artifact_sha256, incoming)
                 path = self._disk.adopt(incoming, artifact_sha256)
-        except (Missed, Damaged) as error:
+        except (Absent, Damaged) as error:
             if isinstance(error, Damaged):
                 self._damaged.labels(tier=self._remote.name).inc()
+            raise ArtifactGone(f"{_nowhere(artifact_sha256)}, and {error}. Make it again.") from error
+        except Missed as error:
             raise ModelUnavailable(
-                f"Artifact {artifact_sha256} is neither on this worker's disk nor in Redis, and {error}. "
-                "Try again once the store answers, or make the model again."
+                f"{_nowhere(artifact_sha256)}, and {error}. "
+                "Try again once the store answers and this worker's disk has room."
             ) from error
         self._reads.labels(tier=self._remote.name).inc()
         if self._redis:
             manifest = decode_manifest((path / MANIFEST_NAME).read_bytes(), artifact_sha256)
             self._redis.upload(path, manifest)
         return path
+
+
+def _nowhere(artifact_sha256: str) -> str:
+    return f"Artifact {artifact_sha256} is neither on this worker's disk nor in Redis"
 
 
 class _Flights:

@@ -59,8 +59,11 @@ def restore(marks: Marks, outputs: Path, directory: Path) -> None:
     """Fill ``marks``, which are empty, and the file of outputs as they were when the checkpoint was taken.
 
     Raises:
-        ValueError, OSError: the files are not a checkpoint of such an evaluation; nothing was changed.
+        ValueError: the files are not a checkpoint of such an evaluation; nothing was changed.
+        OSError: a disk does not give them or take them now; no marks were changed.
     """
+    if lacking := [name for name in (MARKS_NAME, OUTPUTS_NAME) if not (directory / name).is_file()]:
+        raise ValueError(f"it has no {lacking[0]}")
     rows = msgspec.json.decode((directory / MARKS_NAME).read_bytes(), type=list[list[float]])
     if any(len(row) != marks.width for row in rows):
         raise ValueError(f"its rows don't have the {marks.width} numbers of these metrics")

@@ -85,12 +85,15 @@ def restore(run: TrainingRun, recipe: Recipe, state: TrainingState, directory: P
 
     Raises:
         CheckpointUnusable: it is of another recipe, or has other tensors than the run, which is as it was.
+        OSError: the disk does not give it now, and the run is as it was.
     """
     if state.recipe != recipe:
         raise CheckpointUnusable("the data, the model or the plan are not those that it was made from")
+    if lacking := [name for name in (WEIGHTS_NAME, OPTIMIZER_NAME) if not (directory / name).is_file()]:
+        raise CheckpointUnusable(f"it has no {lacking[0]}")
     try:
         weights, moments = load_file(directory / WEIGHTS_NAME), load_file(directory / OPTIMIZER_NAME)
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise CheckpointUnusable(str(error)) from error
     _check(run, weights, moments)
     with torch.no_grad():

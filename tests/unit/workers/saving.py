@@ -20,8 +20,12 @@ class KeptCheckpoints:
     directory: Path
     every_s: float = 1e9
     positions: list[int] = field(default_factory=list)
+    #: What the next looks fail with.
+    failures: list[Exception] = field(default_factory=list)
 
     async def find(self, state: type[State]) -> Found[State] | None:
+        if self.failures:
+            raise self.failures.pop()
         if not self.positions:
             return None
         position = self.positions[-1]

@@ -1,7 +1,9 @@
 """The evaluate handler on tiny random models that are loaded from disk."""
 
 import asyncio
+import errno
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -225,6 +227,25 @@ def test_an_evaluation_that_is_suspended_after_its_last_answer_answers_nothing_a
     assert [event.done for event in bench.announced.events if isinstance(event, CountProgress)] == [5]
     assert bench.checkpoints.positions == [5]
     bench.announced.listen = lambda _: None
+    bench.announced.events.clear()
+    result, _ = bench.run(evaluate, request)
+
+    assert result == expected
+    assert not any(isinstance(event, CountProgress) for event in bench.announced.events)
+
+
+def test_a_checkpoint_is_not_given_up_because_the_disk_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.checkpoints.every_s = 0.0
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), max_tokens=3)
+    expected, _ = bench.run(evaluate, request)
+    full = [True]
+
+    def copy_later(source: Path, target: Path) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, f"{full.pop()}")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy_later)
     bench.announced.events.clear()
     result, _ = bench.run(evaluate, request)
 

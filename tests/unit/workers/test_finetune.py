@@ -27,6 +27,7 @@ from schemas.errors import (
     JobReturned,
     JobSuspended,
     ModelNotFound,
+    ServerUnreachable,
     TrainingDiverged,
     Unsupported,
 )
@@ -245,6 +246,18 @@ def test_a_suspended_fine_tune_goes_on_where_it_stood_and_comes_to_the_same_mode
     assert (result.steps, meter.train_tokens) == (5, whole.train_tokens)
     assert meter.device_s > used_s > 0
     assert any("Goes on after step 1" in event.message for event in workshop.announced.events if is_line(event))
+
+
+def test_a_fine_tune_waits_for_a_store_that_does_not_give_its_checkpoint_now(workshop: Workshop) -> None:
+    workshop.checkpoints.every_s = 1e-9
+    expected, _ = workshop.run(REQUEST)
+    workshop.announced.events.clear()
+    workshop.checkpoints.failures.append(ServerUnreachable("The artifact store", "s3://kept", "it is away"))
+
+    result, _ = workshop.run(REQUEST)
+
+    assert result.artifact_sha256 == expected.artifact_sha256
+    assert [event.step for event in workshop.announced.events if isinstance(event, TrainProgress)] == [5]
 
 
 def test_a_fine_tune_leaves_a_checkpoint_now_and_then(workshop: Workshop) -> None:

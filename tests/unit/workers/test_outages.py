@@ -1,0 +1,52 @@
+"""How a job waits for a server that is away."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterable
+
+import pytest
+
+from schemas.errors import JobReturned, ServerUnreachable
+from tests.unit.workers.fakes import context, job
+from workers.outages import insist
+
+AWAY = ServerUnreachable("The artifact store", "s3://kept", "it is away")
+
+
+class Server:
+    """Fails with these, one after the other, and then answers."""
+
+    def __init__(self, failures: Iterable[Exception]) -> None:
+        self._failures = list(failures)
+        self.called = asyncio.Event()
+
+    async def call(self) -> str:
+        self.called.set()
+        if self._failures:
+            raise self._failures.pop(0)
+        return "answer"
+
+
+@pytest.mark.parametrize("trouble", [AWAY, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))], ids=["server", "disk"])
+def test_a_job_waits_for_a_server_and_for_a_disk(trouble: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    assert asyncio.run(insist(context(job()), Server([trouble]).call)) == "answer"
+    assert f"job job-1 waits: {trouble}" in caplog.text
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "none"), ValueError("no"), OSError("no")], ids=repr)
+def test_what_no_wait_mends_is_not_waited_for(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        asyncio.run(insist(context(job()), Server([error]).call))
+
+
+def test_a_job_that_waits_stops_when_it_is_told_to() -> None:
+    async def run() -> None:
+        ctx, server = context(job()), Server([AWAY] * 1_000)
+        waiting = asyncio.create_task(insist(ctx, server.call))
+        await server.called.wait()
+        ctx.stop(JobReturned("the worker leaves"))
+        with pytest.raises(JobReturned):
+            await waiting
+
+    asyncio.run(run())

@@ -1,0 +1,63 @@
+"""Servers that are away and disks that are full while a job needs them: it waits for them, and keeps its lease.
+
+That is nobody's fault but the infrastructure's, so it neither ends a job nor counts as an attempt at it.
+"""
+
+import asyncio
+import errno
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from schemas.errors import ServerUnreachable
+from workers.context import JobContext
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
+
+#: The first wait after a failed call, and the longest; each wait is double the one before.
+BACKOFF_S: Final = 0.2
+BACKOFF_LIMIT_S: Final = 10.0
+#: How soon a job that waits sees that it shall not go on: well within the time that a leaving worker has.
+LOOK_S: Final = 0.2
+#: What a disk answers that is full, ill or lost, and a process that has too many files open. It may pass.
+TROUBLES: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE,
+        errno.ENOMEM,
+    }
+)  # fmt: skip
+
+
+async def insist(
+    ctx: JobContext, call: Callable[[], Awaitable[Answer]], check: Callable[[], None] | None = None
+) -> Answer:
+    """Await ``call``, which has to bear being repeated, until no server is away for it and no disk in trouble.
+
+    ``check`` says whether to wait on; without one it is the context's.
+
+    Raises:
+        JobStopped, JobSuspended, LeaseLost: seen while it waits.
+    """
+    backoff_s = BACKOFF_S
+    while True:
+        try:
+            return await call()
+        except (ServerUnreachable, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in TROUBLES:
+                raise
+            log.warning("job %s waits: %s Trying again in %.1f s.", ctx.job.id, error, backoff_s)
+        # Jitter, so that the jobs do not all come back at once.
+        await _wait(backoff_s * random.uniform(0.5, 1.0), check or ctx.check)
+        backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
+
+
+async def _wait(for_s: float, check: Callable[[], None]) -> None:
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + for_s
+    check()
+    while (left_s := end_s - now_s()) > 0:
+        await asyncio.sleep(min(left_s, LOOK_S))
+        check()
