@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Final
 
+from runtime.artifacts import Artifact
 from schemas.errors import JobSuspended, Unsupported, shown
 from schemas.requests import Dataset, EvaluateRequest
 from schemas.results import EvaluateResult, Score
@@ -27,7 +28,7 @@ from workers.evaluation.summary import Marks, judge
 from workers.generate import gather
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
-from workers.outages import insist
+from workers.outages import borrow, insist
 from workers.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
         async with AsyncExitStack() as lent:
             models = []
             for model_id in filter(None, (request.model, request.baseline)):
-                borrowing = ctx.models.borrow(ctx.job.tenant, model_id, None, ctx.meter)
-                models.append(await lent.enter_async_context(borrowing))
+                models.append(await lent.enter_async_context(borrow(ctx, model_id)))
             ctx.meter.base, ctx.meter.adapter = models[0].ref.base, models[0].ref.adapter
             surveyed = await asyncio.to_thread(survey, ctx.datasets, request.dataset, request.max_examples, ctx.check)
             ctx.meter.dataset_sha256 = surveyed.sha256
@@ -68,7 +68,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
             await scoring.resume()
             await scoring.answer(request.dataset, surveyed, models)
         scores = await scoring.scores()
-        artifact = await asyncio.to_thread(ctx.artifacts.publish, Path(directory))
+        artifact = await scoring.publish()
     return EvaluateResult(
         model=request.model,
         examples=surveyed.examples,
@@ -84,7 +84,7 @@ class _Scoring:
 
     def __init__(self, request: EvaluateRequest, ctx: JobContext, basis: Basis, directory: Path) -> None:
         self._request, self._ctx, self._basis = request, ctx, basis
-        self._outputs = directory / OUTPUTS_NAME
+        self._directory, self._outputs = directory, directory / OUTPUTS_NAME
         self._marks = Marks(request.metrics, compared=request.baseline is not None)
         #: Of prompts and completions, as of the last whole chunk: what is scored again is not counted again.
         self._tokens = (0, 0)
@@ -133,6 +133,12 @@ class _Scoring:
         """A score a metric, with its interval."""
         async with self._suspensible():
             return await asyncio.to_thread(self._marks.scores, self._request.seed, self._ctx.check)
+
+    async def publish(self) -> Artifact:
+        """Make the outputs available; that is waited for, however long the store is away."""
+        async with self._suspensible():
+            publishing = partial(self._ctx.artifacts.publish, self._directory)
+            return await insist(self._ctx, lambda: asyncio.to_thread(publishing))
 
     @asynccontextmanager
     async def _suspensible(self) -> AsyncIterator[None]:

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
-from runtime.artifacts import Artifact, ArtifactStore
-from schemas.errors import JobCancelled, JobSuspended
+from runtime.artifacts import Artifact
+from schemas.errors import JobCancelled, JobStopped, JobSuspended
 from schemas.limits import MODEL_CHARS
 from schemas.requests import FineTuneRequest, Job
 from schemas.results import FineTuneResult
@@ -19,7 +20,7 @@ from workers.context import JobContext, LogLine
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
 from workers.models.sources import TUNED_PREFIX
-from workers.outages import insist
+from workers.outages import borrow, insist
 from workers.training import (
     CheckpointUnusable,
     Plan,
@@ -60,7 +61,7 @@ async def finetune(request: FineTuneRequest, ctx: JobContext) -> FineTuneResult:
         JobStopped, JobSuspended, LeaseLost: seen at the latest after one step.
     """
     ctx.loading()
-    async with ctx.models.borrow(ctx.job.tenant, request.model, None, ctx.meter) as model:
+    async with borrow(ctx, request.model) as model:
         training, validation = await ctx.run(_read, request, model, ctx)
         tuned = await ctx.models.build(prepare, model, request.method, request.seed)
         plan = Plan.of(request.hyperparameters, len(training.items), request.seed)
@@ -133,14 +134,17 @@ class _Tuning:
             raise
         except JobCancelled as stop:
             if stop.keep_partial and run.reached.step:
-                ctx.partial = await self.result(None)
+                ctx.partial = await self.result(None, self._check_lease)
             raise
 
-    async def result(self, validation_loss: float | None) -> FineTuneResult:
-        """Publish the weights as they are now."""
+    async def result(self, validation_loss: float | None, check: Callable[[], None] | None = None) -> FineTuneResult:
+        """Publish the weights as they are now; that is waited for, however long the store is away.
+
+        No checkpoint is left if ``check`` ends the wait: saving may have rounded the weights to the model's type.
+        """
         ctx, run = self._ctx, self._run
         trained = run.trained()
-        artifact = await asyncio.to_thread(_publish, run.tuned, ctx.artifacts)
+        artifact = await self._publish(check)
         return FineTuneResult(
             model=tuned_id(ctx.job, run.tuned.base, self._request.suffix),
             base=run.tuned.base,
@@ -154,6 +158,17 @@ class _Tuning:
             validation_loss=validation_loss,
             train_s=trained.train_s,
         )
+
+    async def _publish(self, check: Callable[[], None] | None) -> Artifact:
+        ctx, tuned = self._ctx, self._run.tuned
+        directory, saved = await insist(ctx, lambda: asyncio.to_thread(_saved, tuned), check)
+        with saved:
+            return await insist(ctx, lambda: asyncio.to_thread(ctx.artifacts.publish, directory), check)
+
+    def _check_lease(self) -> None:
+        """For what a cancelled job still has to do."""
+        with suppress(JobStopped):
+            self._ctx.check()
 
     async def _save(self) -> None:
         run = self._run
@@ -176,7 +191,9 @@ class _Tuning:
         return await self._ctx.run(timed)
 
 
-def _publish(tuned: Tuned, artifacts: ArtifactStore) -> Artifact:
-    with TemporaryDirectory(prefix="headrace-tuned-") as directory:
-        tuned.save(Path(directory))
-        return artifacts.publish(Path(directory))
+def _saved(tuned: Tuned) -> tuple[Path, ExitStack]:
+    """The weights in a directory that lasts until the stack is closed."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-tuned-")))
+        tuned.save(directory)
+        return directory, stack.pop_all()

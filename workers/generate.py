@@ -14,6 +14,7 @@ from schemas.results import Choice, GenerateResult
 from workers.context import JobContext, TextChunk
 from workers.engine import CutShort, Sampling
 from workers.models import LoadedModel
+from workers.outages import borrow
 from workers.tally import Tally
 
 #: The pieces of a streamed answer are joined to at most this many a second, fast enough for a reader.
@@ -33,7 +34,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         JobStopped, LeaseLost: seen at a decode step; a cancel that keeps what there is leaves it in
             ``ctx.partial``, answers that were not begun without text.
     """
-    async with ctx.models.borrow(ctx.job.tenant, request.model, request.adapter, ctx.meter) as model:
+    async with borrow(ctx, request.model, request.adapter) as model:
         ctx.meter.base, ctx.meter.adapter = model.ref.base, model.ref.adapter
         ctx.running()
         prompts = await asyncio.to_thread(encode_prompts, model, request)

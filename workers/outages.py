@@ -7,11 +7,15 @@ import asyncio
 import errno
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from schemas.errors import ServerUnreachable
 from workers.context import JobContext
+
+if TYPE_CHECKING:  # as in ``context``
+    from workers.models import LoadedModel
 
 Answer = TypeVar("Answer")
 
@@ -52,6 +56,20 @@ async def insist(
         # Jitter, so that the jobs do not all come back at once.
         await _wait(backoff_s * random.uniform(0.5, 1.0), check or ctx.check)
         backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
+
+
+@asynccontextmanager
+async def borrow(ctx: JobContext, model: str, adapter: str | None = None) -> AsyncIterator["LoadedModel"]:
+    """Lend a model to the job until the block ends, once it is known where it is.
+
+    Raises:
+        ModelNotFound, ModelRejected, AdapterMismatch, ModelUnavailable, OutOfMemory: as ``Models.borrow``.
+        JobStopped, JobSuspended, LeaseLost: seen while it waits for Postgres.
+    """
+    async with AsyncExitStack() as stack:
+        yield await insist(
+            ctx, lambda: stack.enter_async_context(ctx.models.borrow(ctx.job.tenant, model, adapter, ctx.meter))
+        )
 
 
 async def _wait(for_s: float, check: Callable[[], None]) -> None:

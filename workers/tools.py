@@ -23,7 +23,7 @@ class DatabaseModels:
         self._database = database
 
     def find(self, tenant: str, model_id: str) -> TunedModel | None:
-        """The tenant's tuned model of this id, or None."""
+        """See ``TunedModels``."""
         with self._database.begin() as connection:
             return find_tuned_model(connection, tenant, model_id)
 

@@ -46,6 +46,7 @@ class Models:
             ModelUnavailable: no tier could give its files now (retryable).
             ServerUnreachable: the disk with its files fails, or is full (retryable).
             OutOfMemory: the device has no room for it (retryable).
+            ServerUnreachable: Postgres, which knows the tuned models, is away (retryable).
         """
         started_s = time.perf_counter()
         async with AsyncExitStack() as stack:

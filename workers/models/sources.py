@@ -42,7 +42,11 @@ class TunedModels(Protocol):
     """The tuned models in the database. Called from threads."""
 
     def find(self, tenant: str, model_id: str) -> TunedModel | None:
-        """The tenant's tuned model of this id, or None."""
+        """The tenant's tuned model of this id, or None.
+
+        Raises:
+            ServerUnreachable: the database is away (retryable).
+        """
         ...
 
 
@@ -137,6 +141,7 @@ class Sources:
             AdapterMismatch: the adapter was made for another base (final).
             ServerUnreachable: the disk with the model's files fails, or is full (retryable).
             ModelUnavailable: the hub does not answer (retryable).
+            ServerUnreachable: the database is away (retryable).
         """
         asked = adapter_id or model_id
         if not asked.startswith(TUNED_PREFIX):

@@ -11,14 +11,11 @@ from typing import TypeVar
 
 import torch
 
-from runtime.artifacts import ArtifactStore
-from runtime.artifacts.remote import RemoteStore
 from runtime.database.queries import TunedModel
-from runtime.monitoring import Metrics
 from schemas.codec import new_traceparent
 from schemas.events import ProgressEvent, State
 from schemas.requests import Job, Request
-from tests.unit.workers.saving import KeptCheckpoints
+from tests.unit.workers.saving import FailingArtifacts, KeptCheckpoints
 from workers.context import JobContext, Tools
 from workers.datasets import Datasets
 from workers.engine import Engine
@@ -58,9 +55,7 @@ class Bench:
         self.models_dir, self.data_dir, self.store_dir = (directory / name for name in ("models", "data", "store"))
         for made in (self.models_dir, self.data_dir, self.store_dir):
             made.mkdir()
-        self._artifacts = ArtifactStore(
-            RemoteStore(f"file://{self.store_dir}"), directory / "cache", None, Metrics("test")
-        )
+        self.artifacts = FailingArtifacts(directory)
         self._engine, self._trainer = engine, trainer
         self.announced = Announced()
         self.checkpoints = KeptCheckpoints(directory / "checkpoints")
@@ -74,10 +69,10 @@ class Bench:
         """The handler's answer, and the context that it has used."""
 
         async def main() -> tuple[Answer, JobContext]:
-            sources = Sources([self.models_dir], NoTunedModels(), self._artifacts)
+            sources = Sources([self.models_dir], NoTunedModels(), self.artifacts)
             models = Models(sources, torch.device("cpu"), memory_bytes=2**30)
             datasets = Datasets([self.data_dir])
-            tools = Tools(models, self._engine, datasets, self._artifacts, self._trainer)
+            tools = Tools(models, self._engine, datasets, self.artifacts, self._trainer)
             now = datetime.now(UTC)
             job = Job(
                 id="job", tenant="default", request=request, submitted_at=now, queued_at=now,

@@ -1,4 +1,4 @@
-"""Checkpoints without a database: the last one lies in a directory, and the next attempt finds it there."""
+"""Checkpoints without a database, where the next attempt finds the last one in a directory; and a store that fails."""
 
 import shutil
 from collections.abc import Callable
@@ -8,9 +8,29 @@ from typing import TypeVar
 
 import msgspec
 
+from runtime.artifacts import Artifact, ArtifactStore
+from runtime.artifacts.remote import RemoteStore
+from runtime.monitoring import Metrics
 from workers.checkpoints import Found
 
 State = TypeVar("State", bound=msgspec.Struct)
+
+
+class FailingArtifacts(ArtifactStore):
+    """A store below a directory, whose next publications fail."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(RemoteStore(f"file://{directory}/store"), directory / "cache", None, Metrics("test"))
+        self.failures: list[Exception] = []
+        #: Called at each failure.
+        self.listen: Callable[[], None] = lambda: None
+
+    def publish(self, directory: Path) -> Artifact:
+        """See ``ArtifactStore``."""
+        if self.failures:
+            self.listen()
+            raise self.failures.pop()
+        return super().publish(directory)
 
 
 @dataclass

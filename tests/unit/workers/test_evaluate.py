@@ -10,7 +10,15 @@ from urllib.parse import urlparse
 
 import pytest
 
-from schemas.errors import DatasetInvalid, DatasetUnreachable, JobCancelled, JobReturned, ModelNotFound, Unsupported
+from schemas.errors import (
+    DatasetInvalid,
+    DatasetUnreachable,
+    JobCancelled,
+    JobReturned,
+    ModelNotFound,
+    ServerUnreachable,
+    Unsupported,
+)
 from schemas.events import CountProgress
 from schemas.requests import Dataset, EvaluateRequest, Gate, GenerateRequest, Message, Metric, Record
 from tests.tiny_models import VOCABULARY, save_tiny_model
@@ -22,6 +30,7 @@ from workers.evaluation.contender import Contender
 from workers.evaluation.marks import Answer
 from workers.generate import generate
 
+AWAY = ServerUnreachable("The artifact store", "s3://kept", "it is away")
 EVERY_METRIC = (Metric.EXACT_MATCH, Metric.CHRF, Metric.PERPLEXITY)
 
 
@@ -232,6 +241,26 @@ def test_an_evaluation_that_is_suspended_after_its_last_answer_answers_nothing_a
 
     assert result == expected
     assert not any(isinstance(event, CountProgress) for event in bench.announced.events)
+
+
+def test_outputs_wait_until_the_store_takes_them(bench: Bench) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), max_tokens=3)
+    expected, _ = bench.run(evaluate, request)
+    bench.artifacts.failures.append(AWAY)
+
+    assert bench.run(evaluate, request)[0] == expected
+    assert not bench.artifacts.failures
+
+
+def test_an_evaluation_that_waits_for_the_store_can_be_given_back_with_all_its_answers(bench: Bench) -> None:
+    def leave(ctx: JobContext) -> None:
+        bench.artifacts.listen = lambda: ctx.stop(JobReturned("the worker leaves"))
+
+    bench.artifacts.failures += [AWAY] * 1_000
+    with pytest.raises(JobReturned):
+        bench.run(evaluate, EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), max_tokens=3), leave)
+
+    assert bench.checkpoints.positions == [5]
 
 
 def test_a_checkpoint_is_not_given_up_because_the_disk_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The fine-tune handler, from a request to a published model, and every way in which it fails."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,10 +15,7 @@ import torch
 from msgspec import structs
 from safetensors.torch import load_file, save_file
 
-from runtime.artifacts import ArtifactStore
-from runtime.artifacts.remote import RemoteStore
 from runtime.database.queries import TunedModel
-from runtime.monitoring import Metrics
 from schemas.errors import (
     DatasetInvalid,
     DatasetUnreachable,
@@ -26,6 +24,7 @@ from schemas.errors import (
     JobPaused,
     JobReturned,
     JobSuspended,
+    LeaseLost,
     ModelNotFound,
     ServerUnreachable,
     TrainingDiverged,
@@ -36,7 +35,7 @@ from schemas.limits import MODEL_CHARS
 from schemas.requests import Dataset, FineTuneRequest, Hyperparameters, Job, Method, Record
 from schemas.results import FineTuneResult
 from tests.tiny_models import save_tiny_model
-from tests.unit.workers.saving import KeptCheckpoints
+from tests.unit.workers.saving import FailingArtifacts, KeptCheckpoints
 from tests.unit.workers.tuning import SUMS
 from workers.context import JobContext, Meter, Tools
 from workers.datasets import Datasets
@@ -50,6 +49,7 @@ REQUEST = FineTuneRequest(
     hyperparameters=Hyperparameters(max_steps=5, batch_size=16),
     method=Method(rank=4),
 )
+AWAY = ServerUnreachable("The artifact store", "s3://kept", "it is away")
 
 
 @dataclass
@@ -76,11 +76,11 @@ class Workshop:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.made: dict[tuple[str, str], TunedModel] = {}
-        self.artifacts = ArtifactStore(
-            RemoteStore(f"file://{directory}/store"), directory / "cache", None, Metrics("test")
-        )
+        self.artifacts = FailingArtifacts(directory)
         self.models = Models(Sources([directory], self, self.artifacts), torch.device("cpu"), 10**9)
         self.trainer = ThreadPoolExecutor(1)
+        #: What the next looks for tuned models fail with.
+        self.failures: list[Exception] = []
         self.announced = Announcements()
         self.checkpoints = KeptCheckpoints(directory / "checkpoints")
         # Fine-tuning does not decode.
@@ -88,6 +88,8 @@ class Workshop:
         self.tools = Tools(self.models, engine, Datasets([directory]), self.artifacts, self.trainer)
 
     def find(self, tenant: str, model_id: str) -> TunedModel | None:
+        if self.failures:
+            raise self.failures.pop()
         return self.made.get((tenant, model_id))
 
     def context(self, request: FineTuneRequest, job_id: str = "job-1") -> JobContext:
@@ -252,7 +254,7 @@ def test_a_fine_tune_waits_for_a_store_that_does_not_give_its_checkpoint_now(wor
     workshop.checkpoints.every_s = 1e-9
     expected, _ = workshop.run(REQUEST)
     workshop.announced.events.clear()
-    workshop.checkpoints.failures.append(ServerUnreachable("The artifact store", "s3://kept", "it is away"))
+    workshop.checkpoints.failures.append(AWAY)
 
     result, _ = workshop.run(REQUEST)
 
@@ -293,6 +295,54 @@ def test_a_cancelled_fine_tune_publishes_what_it_has_where_the_client_wants_that
     assert (ctx.partial.steps, ctx.partial.base) == (1, "llama")
     assert (workshop.directory / "store" / ctx.partial.artifact_sha256).is_dir()
     assert workshop.checkpoints.positions == []
+
+
+def test_a_trained_model_waits_until_the_store_takes_it(workshop: Workshop) -> None:
+    expected, _ = workshop.run(REQUEST)
+    workshop.artifacts.failures += [AWAY, OSError(errno.ENOSPC, "No space left on device")]
+
+    assert workshop.run(REQUEST)[0].artifact_sha256 == expected.artifact_sha256
+    assert not workshop.artifacts.failures
+
+
+def test_a_fine_tune_that_waits_for_the_store_can_be_given_back(workshop: Workshop) -> None:
+    ctx = workshop.context(REQUEST)
+    workshop.artifacts.failures += [AWAY] * 1_000
+    workshop.artifacts.listen = lambda: ctx.stop(JobReturned("the worker leaves"))
+
+    with pytest.raises(JobReturned):
+        asyncio.run(finetune(REQUEST, ctx))
+
+
+def test_what_a_cancelled_fine_tune_keeps_waits_for_the_store_too(workshop: Workshop) -> None:
+    ctx = workshop.context(REQUEST)
+    stop = JobCancelled("by the client", keep_partial=True)
+    workshop.announced.listen = lambda event: ctx.stop(stop) if isinstance(event, TrainProgress) else None
+    workshop.artifacts.failures.append(AWAY)
+
+    with pytest.raises(JobCancelled):
+        asyncio.run(finetune(REQUEST, ctx))
+
+    assert isinstance(ctx.partial, FineTuneResult)
+    assert (workshop.directory / "store" / ctx.partial.artifact_sha256).is_dir()
+
+
+def test_a_cancelled_fine_tune_that_lost_its_lease_waits_for_nothing(workshop: Workshop) -> None:
+    ctx = workshop.context(REQUEST)
+    stop = JobCancelled("by the client", keep_partial=True)
+    workshop.announced.listen = lambda event: ctx.stop(stop) if isinstance(event, TrainProgress) else None
+    workshop.artifacts.failures += [AWAY] * 1_000
+    workshop.artifacts.listen = lambda: ctx.stop(LeaseLost("another attempt owns it"))
+
+    with pytest.raises(LeaseLost):
+        asyncio.run(finetune(REQUEST, ctx))
+
+
+def test_a_tuned_model_is_asked_for_until_the_database_answers(workshop: Workshop) -> None:
+    tuned, _ = workshop.run(REQUEST)
+    workshop.failures.append(ServerUnreachable("Postgres", "postgres", "it fails over"))
+
+    assert workshop.run(structs.replace(REQUEST, model=tuned.model), "job-2")[0].base == "llama"
 
 
 def is_line(event: ProgressEvent) -> TypeGuard[LogProgress]:
