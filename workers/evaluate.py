@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Final
+from typing import Final
 
 from runtime.artifacts import Artifact
 from schemas.errors import JobSuspended, Unsupported, shown
@@ -22,7 +22,7 @@ from workers.datasets import Example
 from workers.evaluation.checkpoint import Basis, EvaluationState, restore, write
 from workers.evaluation.contender import Contender
 from workers.evaluation.marks import Answer, expected, mark
-from workers.evaluation.outputs import OUTPUTS_NAME, write_line
+from workers.evaluation.outputs import OUTPUTS_NAME, append, line_of
 from workers.evaluation.questions import Survey, survey
 from workers.evaluation.summary import Marks, judge
 from workers.generate import gather
@@ -114,14 +114,14 @@ class _Scoring:
         contenders = [Contender(model, self._request, ctx, tally) for model in models]
         now_s = asyncio.get_running_loop().time
         async with self._suspensible(), AsyncExitStack() as files:
-            outputs = files.enter_context(self._outputs.open("ab"))
             reading = await asyncio.to_thread(files.enter_context, ctx.datasets.open(dataset))
             examples = islice(reading, done, total)
             saved_s = now_s()
             while chunk := await asyncio.to_thread(_take, examples):
                 answers = await gather([contender.answers(chunk) for contender in contenders])
                 ids = [model.ref.id for model in models]
-                await asyncio.to_thread(_mark, chunk, ids, answers, self._marks, outputs)
+                marking = partial(_mark, chunk, ids, answers, self._marks, self._outputs)
+                await insist(ctx, partial(asyncio.to_thread, marking))
                 self._tokens = (ctx.meter.prompt_tokens, ctx.meter.completion_tokens)
                 ctx.check()
                 if now_s() - saved_s >= ctx.checkpoints.every_s:
@@ -163,12 +163,19 @@ def _take(examples: Iterator[Example]) -> list[Example]:
 
 
 def _mark(
-    chunk: Sequence[Example], models: Sequence[str], answers: Sequence[Sequence[Answer]], marks: Marks, file: IO[bytes]
+    chunk: Sequence[Example], models: Sequence[str], answers: Sequence[Sequence[Answer]], marks: Marks, outputs: Path
 ) -> None:
-    """Mark a chunk's answers, of which there is a sequence a model, and write them down."""
+    """Mark a chunk's answers, of which there is a sequence a model, and write them down.
+
+    Raises:
+        OSError: the disk does not take them; nothing is marked.
+    """
+    rows, lines = [], []
     for example, *given in zip(chunk, *answers, strict=True):
         wanted = expected(example.record)
         marked = [[mark(metric, answer, wanted) for metric in marks.metrics] for answer in given]
-        marks.add(list(chain.from_iterable(marked)))
-        write_line(file, example, marks.metrics, list(zip(models, given, marked, strict=True)))
-    file.flush()
+        rows.append(list(chain.from_iterable(marked)))
+        lines.append(line_of(example, marks.metrics, list(zip(models, given, marked, strict=True))))
+    append(outputs, b"".join(lines))
+    for row in rows:
+        marks.add(row)

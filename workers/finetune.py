@@ -35,6 +35,7 @@ from workers.training import (
     state_of,
     write,
 )
+from workers.training.disk import disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +193,13 @@ class _Tuning:
 
 
 def _saved(tuned: Tuned) -> tuple[Path, ExitStack]:
-    """The weights in a directory that lasts until the stack is closed."""
+    """The weights in a directory that lasts until the stack is closed.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-tuned-")))
-        tuned.save(directory)
+        with disk_errors():
+            tuned.save(directory)
         return directory, stack.pop_all()

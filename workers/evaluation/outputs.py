@@ -1,7 +1,8 @@
 """What the models gave for each example, as a JSONL file for whoever asks why a score is what it is."""
 
 from collections.abc import Sequence
-from typing import IO, Final
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -28,13 +29,27 @@ class OutputLine(msgspec.Struct, frozen=True):
     outputs: tuple[Output, ...]
 
 
-def write_line(
-    file: IO[bytes], example: Example, metrics: Sequence[Metric], given: Sequence[tuple[str, Answer, Sequence[Mark]]]
-) -> None:
-    """Append an example with what each model gave: its id, its answer, and a mark for each metric."""
+def line_of(example: Example, metrics: Sequence[Metric], given: Sequence[tuple[str, Answer, Sequence[Mark]]]) -> bytes:
+    """An example with what each model gave: its id, its answer, and a mark for each metric."""
     outputs = tuple(
         Output(model, {metric: mark.score(metric) for metric, mark in zip(metrics, marks, strict=True)}, answer.text)
         for model, answer, marks in given
     )
-    line = OutputLine(example.line, expected(example.record), outputs)
-    file.write(msgspec.json.encode(line) + b"\n")
+    return msgspec.json.encode(OutputLine(example.line, expected(example.record), outputs)) + b"\n"
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Append lines to the file, which is made if need be: all of them or, where the disk is full, none.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    with path.open("ab", buffering=0) as file:
+        size_bytes = file.tell()
+        left = memoryview(lines)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size_bytes)
+            raise

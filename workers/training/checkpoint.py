@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.requests import Method
+from workers.training.disk import disk_errors
 from workers.training.loop import Reached, TrainingRun
 from workers.training.plan import Plan
 
@@ -68,16 +69,20 @@ def write(run: TrainingRun, directory: Path) -> None:
     """The large part: trained weights, and the optimizer's moments of each.
 
     What no loss has reached so far (all that sees pictures, in a model that is given text) has none, and needs none.
+
+    Raises:
+        OSError: the disk does not take it.
     """
     moments = run.optimizer.state_dict()["state"]
-    save_file(_on_disk(dict(run.parameters.items())), directory / WEIGHTS_NAME)
     named = {
         f"{name}/{moment}": moments[index][moment]
         for index, name in enumerate(run.parameters)
         if index in moments
         for moment in MOMENTS
     }
-    save_file(_on_disk(named), directory / OPTIMIZER_NAME)
+    with disk_errors():
+        save_file(_on_disk(dict(run.parameters.items())), directory / WEIGHTS_NAME)
+        save_file(_on_disk(named), directory / OPTIMIZER_NAME)
 
 
 def restore(run: TrainingRun, recipe: Recipe, state: TrainingState, directory: Path) -> None:
@@ -92,7 +97,8 @@ def restore(run: TrainingRun, recipe: Recipe, state: TrainingState, directory: P
     if lacking := [name for name in (WEIGHTS_NAME, OPTIMIZER_NAME) if not (directory / name).is_file()]:
         raise CheckpointUnusable(f"it has no {lacking[0]}")
     try:
-        weights, moments = load_file(directory / WEIGHTS_NAME), load_file(directory / OPTIMIZER_NAME)
+        with disk_errors():
+            weights, moments = load_file(directory / WEIGHTS_NAME), load_file(directory / OPTIMIZER_NAME)
     except SafetensorError as error:
         raise CheckpointUnusable(str(error)) from error
     _check(run, weights, moments)

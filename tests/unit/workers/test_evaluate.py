@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import json
+import resource
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlparse
 
 import pytest
@@ -28,6 +30,7 @@ from workers.datasets import Example
 from workers.evaluate import evaluate
 from workers.evaluation.contender import Contender
 from workers.evaluation.marks import Answer
+from workers.evaluation.outputs import OUTPUTS_NAME, append
 from workers.generate import generate
 
 AWAY = ServerUnreachable("The artifact store", "s3://kept", "it is away")
@@ -241,6 +244,37 @@ def test_an_evaluation_that_is_suspended_after_its_last_answer_answers_nothing_a
 
     assert result == expected
     assert not any(isinstance(event, CountProgress) for event in bench.announced.events)
+
+
+def test_a_full_disk_takes_all_of_a_chunk_s_lines_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "outputs.jsonl"
+    append(path, b"one\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            append(path, b"two\nthree\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"one\n"
+    append(path, b"two\nthree\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_an_evaluation_waits_until_the_disk_takes_its_outputs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = EvaluateRequest(model="tiny", dataset=Dataset(records=records(5)), metrics=EVERY_METRIC, max_tokens=3)
+    expected, _ = bench.run(evaluate, request)
+    full, opened = [True], Path.open
+
+    def open_later(path: Path, *args: Any, **kwargs: Any) -> IO[Any]:
+        if path.name == OUTPUTS_NAME and full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file: IO[Any] = opened(path, *args, **kwargs)
+        return file
+
+    monkeypatch.setattr(Path, "open", open_later)
+
+    assert bench.run(evaluate, request)[0] == expected
 
 
 def test_outputs_wait_until_the_store_takes_them(bench: Bench) -> None:

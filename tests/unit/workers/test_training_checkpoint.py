@@ -1,11 +1,13 @@
 """A run that is stopped and resumed by another one: the same losses and weights, bit for bit."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import JobReturned
@@ -14,6 +16,7 @@ from tests.unit.workers.tuning import Watcher, load_tiny, start
 from workers.models import LoadedModel
 from workers.training import CheckpointUnusable, Recipe, TrainingRun, TrainingState, restore, state_of, write
 from workers.training.checkpoint import OPTIMIZER_NAME, WEIGHTS_NAME
+from workers.training.disk import disk_errors
 
 STEPS = 12
 LORA, FULL = Method(rank=4), Method("full")
@@ -205,3 +208,21 @@ def test_nothing_in_a_checkpoint_is_pickled(llama: LoadedModel, tmp_path: Path) 
     first, recipe = begin(llama, FULL)
     stop_and_save(first, recipe, 1, tmp_path / "checkpoint")
     assert {path.suffix for path in (tmp_path / "checkpoint").iterdir()} == {".safetensors"}
+
+
+def test_a_disk_that_takes_no_checkpoint_is_an_error_of_the_disk(llama: LoadedModel, tmp_path: Path) -> None:
+    run, _ = begin(llama, LORA)
+    run.run(Watcher())
+
+    with pytest.raises(OSError, match="os error") as caught:
+        write(run, tmp_path / "missing")
+
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_other_errors_of_safetensors_stay_what_they_are() -> None:
+    with pytest.raises(SafetensorError), disk_errors():
+        raise SafetensorError("Error while deserializing header: header too large")
+    with pytest.raises(OSError, match="No space left") as caught, disk_errors():
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
