@@ -126,6 +126,8 @@ class JobCheckpoints:
         self._store = store
         self._lease = lease
         self._last: Checkpoint | None = None
+        #: Where this attempt has left its last one.
+        self._saved: int | None = None
         self._took_s = 0.0
 
     @property
@@ -157,13 +159,20 @@ class JobCheckpoints:
         1. The files are published. A crash leaves an artifact that no row names.
         2. The row names them, if the lease is still held.
         3. The artifact before is deleted. A crash leaves it.
+
+        An attempt whose lease was lost deletes what it has published, but not what the row names: it may have written
+        that while it had the lease, and its successor needs it.
         """
+        if position == self._saved:
+            return
         begun_s = asyncio.get_running_loop().time()
         try:
             artifact = await asyncio.to_thread(self._publish, position, write)
             row = Checkpoint(position, msgspec.json.encode(state), artifact.uri, artifact.sha256, artifact.size_bytes)
             async with asyncio.timeout(STORE_S):
-                held = await self._store.database.insist(rows.save, self._lease, row)
+                database, lease = self._store.database, self._lease
+                held = await database.insist(rows.save, lease, row)
+                named = row if held else await database.insist(rows.find, lease.tenant, lease.job_id)
         except (ServerUnreachable, OSError) as error:  # of which TimeoutError is one
             reason = str(error) or "Postgres does not answer"
             log.warning("job %s: no checkpoint at %d: %s", self._lease.job_id, position, reason)
@@ -171,8 +180,10 @@ class JobCheckpoints:
         finally:
             self._took_s = asyncio.get_running_loop().time() - begun_s
         if not held:
-            await self._store.discard(row.artifact_sha256, row.artifact_uri)
+            if named is None or named.artifact_sha256 != row.artifact_sha256:
+                await self._store.discard(row.artifact_sha256, row.artifact_uri)
             return
+        self._saved = position
         old, self._last = self._last, row
         if old and old.artifact_sha256 != row.artifact_sha256:
             await self._store.discard(old.artifact_sha256, old.artifact_uri)

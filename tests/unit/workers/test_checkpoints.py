@@ -63,3 +63,40 @@ def test_a_checkpoint_is_not_given_up_while_the_store_is_away(machines: Machines
         assert found.position == 1_000
 
     asyncio.run(run())
+
+
+def test_an_attempt_that_lost_its_lease_leaves_its_successor_the_checkpoint(machines: Machines) -> None:
+    async def run() -> None:
+        await machines.attempt().save(1, Step(1), write)
+        machines.rows.held = False
+        # The same lease, position and weights: the same artifact.
+        await machines.attempt().save(1, Step(1), write)
+        assert await machines.next_attempt().find(Step) is not None
+
+    asyncio.run(run())
+
+
+def test_an_attempt_that_lost_its_lease_takes_its_own_artifact_away(machines: Machines) -> None:
+    async def run() -> None:
+        attempt = machines.attempt()
+        await attempt.save(1, Step(1), write)
+        machines.rows.held = False
+        await attempt.save(2, Step(2), write)
+        found = await machines.next_attempt().find(Step)
+        assert found is not None
+        assert found.position == 1
+
+    asyncio.run(run())
+    assert len(list(machines.kept.iterdir())) == 1
+
+
+def test_the_same_position_is_not_saved_twice(machines: Machines) -> None:
+    written: list[Path] = []
+
+    async def run() -> None:
+        attempt = machines.attempt()
+        for position in (1, 1, 2):
+            await attempt.save(position, Step(position), written.append)
+
+    asyncio.run(run())
+    assert len(written) == 2
