@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -106,17 +105,20 @@ class CheckpointStore:
         """Delete the checkpoints of ended jobs.
 
         1. The artifacts. A crash leaves rows, and the next sweep deletes what is left of theirs.
-        2. The rows.
+        2. The rows, but for those whose artifacts the store did not let go: nothing else knows of these.
         """
         ended = await self.database.insist(rows.ended, SWEEP_ROWS)
-        for item in ended:
-            await self.discard(item.checkpoint.artifact_sha256, item.checkpoint.artifact_uri)
-        if ended:
-            await self.database.insist(rows.delete, [(item.tenant, item.job_id) for item in ended])
+        gone = [
+            (item.tenant, item.job_id)
+            for item in ended
+            if await self.discard(item.checkpoint.artifact_sha256, item.checkpoint.artifact_uri)
+        ]
+        if gone:
+            await self.database.insist(rows.delete, gone)
 
-    async def discard(self, artifact_sha256: str, uri: str) -> None:
-        """Delete an artifact as far as its places can be reached."""
-        await asyncio.to_thread(self.artifacts.discard, artifact_sha256, uri)
+    async def discard(self, artifact_sha256: str, uri: str) -> bool:
+        """Delete an artifact as far as its places can be reached; False where the store may still have it."""
+        return await asyncio.to_thread(self.artifacts.discard, artifact_sha256, uri)
 
 
 class JobCheckpoints:
@@ -194,8 +196,7 @@ class JobCheckpoints:
             self._store.sweep_soon()
 
     def _publish(self, position: int, write: Callable[[Path], None]) -> Artifact:
-        with TemporaryDirectory(prefix="headrace-checkpoint-") as name:
-            directory = Path(name)
+        with self._store.artifacts.scratch() as directory:
             write(directory)
             owner = Owner(self._lease.tenant, self._lease.job_id, self._lease.epoch, position)
             (directory / OWNER_NAME).write_bytes(msgspec.json.encode(owner))

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from runtime.artifacts import Artifact
@@ -53,7 +52,8 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
     """
     if request.dataset is None:
         raise Unsupported(f"Task {shown(request.task)} can't be run: this version evaluates datasets. Pass `dataset`.")
-    with TemporaryDirectory(prefix="headrace-outputs-") as directory:
+    async with AsyncExitStack() as kept:
+        directory = await insist(ctx, lambda: asyncio.to_thread(kept.enter_context, ctx.artifacts.scratch()))
         async with AsyncExitStack() as lent:
             models = []
             for model_id in filter(None, (request.model, request.baseline)):
@@ -64,7 +64,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
             digests = [await asyncio.to_thread(content_digest, *model.directories) for model in models]
             ctx.running()
             basis = Basis(surveyed.sha256, surveyed.examples, tuple(digests))
-            scoring = _Scoring(request, ctx, basis, Path(directory))
+            scoring = _Scoring(request, ctx, basis, directory)
             await scoring.resume()
             await scoring.answer(request.dataset, surveyed, models)
         scores = await scoring.scores()

@@ -8,10 +8,9 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
-from runtime.artifacts import Artifact
+from runtime.artifacts import Artifact, ArtifactStore
 from schemas.errors import JobCancelled, JobStopped, JobSuspended
 from schemas.limits import MODEL_CHARS
 from schemas.requests import FineTuneRequest, Job
@@ -162,7 +161,7 @@ class _Tuning:
 
     async def _publish(self, check: Callable[[], None] | None) -> Artifact:
         ctx, tuned = self._ctx, self._run.tuned
-        directory, saved = await insist(ctx, lambda: asyncio.to_thread(_saved, tuned), check)
+        directory, saved = await insist(ctx, lambda: asyncio.to_thread(_saved, tuned, ctx.artifacts), check)
         with saved:
             return await insist(ctx, lambda: asyncio.to_thread(ctx.artifacts.publish, directory), check)
 
@@ -192,14 +191,14 @@ class _Tuning:
         return await self._ctx.run(timed)
 
 
-def _saved(tuned: Tuned) -> tuple[Path, ExitStack]:
+def _saved(tuned: Tuned, artifacts: ArtifactStore) -> tuple[Path, ExitStack]:
     """The weights in a directory that lasts until the stack is closed.
 
     Raises:
         OSError: the disk does not take them.
     """
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-tuned-")))
+        directory = stack.enter_context(artifacts.scratch())
         with disk_errors():
             tuned.save(directory)
         return directory, stack.pop_all()

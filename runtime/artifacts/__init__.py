@@ -14,5 +14,10 @@ __all__ = ["Artifact", "ArtifactGone", "ArtifactStore", "open_artifacts"]
 
 
 def open_artifacts(store_uri: str, cache_dir: Path, redis_url: str, metrics: Metrics) -> ArtifactStore:
-    """The store of a process with all its tiers; nothing is connected before it is needed."""
-    return ArtifactStore(RemoteStore(store_uri), cache_dir, RedisTier.connect(redis_url), metrics)
+    """The store of a process with all its tiers; nothing is connected before it is needed.
+
+    What processes that were killed have left on the disk is deleted.
+    """
+    artifacts = ArtifactStore(RemoteStore(store_uri), cache_dir, RedisTier.connect(redis_url), metrics)
+    artifacts.sweep()
+    return artifacts

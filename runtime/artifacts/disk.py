@@ -1,11 +1,13 @@
 """The nearest tier: artifacts as directories on this machine, shared by its processes."""
 
+import fcntl
 import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
@@ -15,8 +17,11 @@ from runtime.artifacts.tier import Damaged
 
 log = logging.getLogger(__name__)
 
-#: What the name of a directory begins with that is being deleted.
+#: What the names of directories begin with that are being filled, and being deleted.
+INCOMING: Final = ".incoming-"
 GONE: Final = ".gone-"
+#: Who makes a directory has locked it by then.
+LOCKED_S: Final = 5.0
 #: What a file looked like when its digest was last compared: size in bytes, time of change, inode.
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -50,11 +55,27 @@ class DiskTier:
     def incoming(self) -> Iterator[Path]:
         """An empty directory to fill and then ``adopt``; what is not adopted is removed."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        path = Path(mkdtemp(prefix=".incoming-", dir=self._directory))
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        path = Path(mkdtemp(prefix=INCOMING, dir=self._directory))
+        with _opened(path) as handle:
+            try:
+                # It goes with the process, however that ends. Where the file system has no locks, nothing is swept.
+                with suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def fills(self, directory: Path) -> bool:
+        """Whether it is one of those that ``incoming`` gives out."""
+        return directory.parent == self._directory
+
+    def sweep(self) -> None:
+        """Delete what processes that are gone have left: directories that were being filled or deleted."""
+        for path in (*self._directory.glob(f"{INCOMING}*"), *self._directory.glob(f"{GONE}*")):
+            with suppress(OSError), _opened(path) as handle:
+                if time.time() - os.fstat(handle).st_mtime > LOCKED_S:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
 
     def adopt(self, incoming: Path, artifact_sha256: str) -> Path:
         """Give a filled directory its final name, once its bytes are what the digests say.
@@ -101,3 +122,12 @@ def _signature(directory: Path) -> Signature:
     if MANIFEST_NAME not in (name for name, _ in stats):
         raise FileNotFoundError(directory / MANIFEST_NAME)
     return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

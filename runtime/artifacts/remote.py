@@ -68,15 +68,20 @@ class RemoteStore:
         except Exception as error:  # as above
             raise Missed(f"it can't be copied from {uri}: {_reason(error)}") from error
 
-    def remove(self, uri: str, artifact_sha256: str) -> None:
-        """Delete the artifact's directory; one that is gone or can't be reached is left alone, and logged."""
+    def remove(self, uri: str, artifact_sha256: str) -> bool:
+        """Delete the artifact's directory; False where the store does not let it go, which is logged."""
         try:
             fs, path = fsspec.core.url_to_fs(uri)
             # Never anything but an artifact, whatever the row says.
-            if path.rstrip("/").rpartition("/")[2] == artifact_sha256 and fs.exists(path):
+            if path.rstrip("/").rpartition("/")[2] == artifact_sha256:
+                fs.ls(path)  # fails where the store is away; to look whether it exists says no then
                 fs.rm(path, recursive=True)
+        except FileNotFoundError:
+            return True
         except Exception as error:  # as above
             log.warning("Artifact %s can't be deleted from %s: %s", artifact_sha256, uri, _reason(error))
+            return False
+        return True
 
 
 def _reason(error: Exception) -> str:

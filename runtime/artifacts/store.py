@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,21 @@ class ArtifactStore:
             "headrace_artifacts_damaged_total", "Artifacts that a tier gave damaged.", ("tier",)
         )
 
+    def scratch(self) -> AbstractContextManager[Path]:
+        """An empty directory to fill and publish, on the disk where artifacts are; it is removed at the block's end.
+
+        Raises:
+            OSError: as it is entered, the disk does not take it.
+        """
+        return self._disk.incoming()
+
     def publish(self, directory: Path) -> Artifact:
         """Make a directory of plain files available to every worker; the same bytes get the same name.
 
         Raises:
             ValueError: the directory holds what an artifact may not hold.
             ServerUnreachable: the store can't be written (retryable).
+            OSError: this disk does not take it.
         """
         manifest = manifest_of(directory)
         with self._flights.of(manifest.sha256):
@@ -83,17 +92,22 @@ class ArtifactStore:
                     "Try again once that has room, or on another worker."
                 ) from error
 
-    def discard(self, artifact_sha256: str, uri: str) -> None:
+    def discard(self, artifact_sha256: str, uri: str) -> bool:
         """Delete an artifact that nobody needs: from the store, from Redis and from this disk, as far as they answer.
 
-        Other machines' disks keep what they have of it.
+        False where the store may still have it. Other machines' disks keep what they have of it.
         """
         check_digest(artifact_sha256)
         with self._flights.of(artifact_sha256):
-            self._remote.remove(uri, artifact_sha256)
+            removed = self._remote.remove(uri, artifact_sha256)
             if self._redis:
                 self._redis.remove(artifact_sha256)
             self._disk.remove(artifact_sha256)
+        return removed
+
+    def sweep(self) -> None:
+        """Delete from this disk what processes that are gone have not finished."""
+        self._disk.sweep()
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,9 +115,11 @@ class ArtifactStore:
             self._redis.close()
 
     def _keep(self, directory: Path, manifest: Manifest) -> Path:
+        # What lies on the same disk is not copied: a checkpoint is several times as large as its model.
+        place = _link if self._disk.fills(directory) else shutil.copyfile
         with self._disk.incoming() as incoming:
             for file in manifest.files:
-                shutil.copyfile(directory / file.name, incoming / file.name)
+                place(directory / file.name, incoming / file.name)
             (incoming / MANIFEST_NAME).write_bytes(manifest.encode())
             return self._disk.adopt(incoming, manifest.sha256)
 
@@ -141,6 +157,13 @@ class ArtifactStore:
             manifest = decode_manifest((path / MANIFEST_NAME).read_bytes(), artifact_sha256)
             self._redis.upload(path, manifest)
         return path
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # not every file system has links
+        shutil.copyfile(source, target)
 
 
 def _nowhere(artifact_sha256: str) -> str:

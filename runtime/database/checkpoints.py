@@ -29,11 +29,13 @@ FIND_CHECKPOINT: Final = text("""
     FROM checkpoints WHERE tenant = :tenant AND job_id = :id
 """)
 
+#: The newest first: those that can't be deleted, of a store that is gone, leave room for the others.
 ENDED_CHECKPOINTS: Final = text("""
     SELECT checkpoints.tenant, job_id, position, checkpoints.state::text AS state, artifact_uri, artifact_sha256,
            size_bytes
     FROM checkpoints JOIN jobs ON jobs.tenant = checkpoints.tenant AND jobs.id = checkpoints.job_id
     WHERE jobs.finished_at IS NOT NULL
+    ORDER BY checkpoints.created_at DESC
     LIMIT :most
 """)
 
@@ -90,7 +92,7 @@ def find(connection: Connection, tenant: str, job_id: str) -> Checkpoint | None:
 
 
 def ended(connection: Connection, most: int) -> list[EndedCheckpoint]:
-    """Checkpoints of jobs that have ended, in no order."""
+    """Checkpoints of jobs that have ended, the newest first."""
     return [
         EndedCheckpoint(
             row.tenant,

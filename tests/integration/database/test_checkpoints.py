@@ -104,3 +104,13 @@ def test_checkpoints_of_ended_jobs_are_found_and_deleted_and_no_others(connectio
     checkpoints.delete(connection, [("default", "a"), ("default", "b")])
     assert checkpoints.find(connection, "default", "a") is None
     assert checkpoints.find(connection, "default", "b") == LEFT
+
+
+def test_checkpoints_that_can_t_be_deleted_do_not_hide_the_new_ones(connection: Connection) -> None:
+    items = leased(connection, admission("a"), admission("b"))
+    for item in items:
+        checkpoints.save(connection, item.lease, LEFT)
+    connection.execute(text("UPDATE checkpoints SET created_at = now() - interval '1 h' WHERE job_id = 'a'"))
+    outcomes.settle(connection, [settlement(item) for item in items])
+    (found,) = checkpoints.ended(connection, 1)
+    assert found.job_id == "b"

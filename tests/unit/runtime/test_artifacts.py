@@ -1,5 +1,7 @@
 """The tiers of an artifact that need no server: a disk, and a store in a directory."""
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.artifacts import ArtifactGone
+from runtime.artifacts.disk import GONE, INCOMING
 from runtime.artifacts.manifest import MANIFEST_NAME, ArtifactFile, Manifest
 from schemas.errors import ModelUnavailable
 from tests.unit.runtime.keeping import Worker, damage, write_adapter
@@ -165,3 +168,35 @@ def test_processes_that_share_a_disk_agree_on_one_directory(tmp_path: Path, adap
 
     assert [path.name for path in (tmp_path / "b" / "artifacts").iterdir()] == [artifact.sha256]
     assert len(paths) == 1
+
+
+def test_what_is_written_beside_the_artifacts_is_not_copied(tmp_path: Path) -> None:
+    store = Worker(tmp_path, "a").store
+    with store.scratch() as directory:
+        written = directory / "outputs.jsonl"
+        written.write_text("{}")
+        inode = written.stat().st_ino
+        artifact = store.publish(directory)
+        assert store.publish(directory) == artifact  # a repeat changes nothing
+
+    kept = store.fetch(artifact.sha256, artifact.uri) / "outputs.jsonl"
+    assert (kept.stat().st_ino, kept.read_text()) == (inode, "{}")
+    assert [path.name for path in (tmp_path / "a" / "artifacts").iterdir()] == [artifact.sha256]
+
+
+def test_what_killed_processes_have_left_is_deleted_and_what_others_fill_is_not(tmp_path: Path, adapter: Path) -> None:
+    worker = Worker(tmp_path, "a")
+    artifact = worker.store.publish(adapter)
+    disk = tmp_path / "a" / "artifacts"
+    for name in (f"{INCOMING}left", f"{GONE}left"):
+        (disk / name).mkdir()
+        (disk / name / "weights.safetensors").write_bytes(b"half")
+    with worker.store.scratch() as filled:
+        an_hour_ago_s = time.time() - 3_600
+        for path in disk.iterdir():
+            os.utime(path, (an_hour_ago_s, an_hour_ago_s))
+        (disk / f"{INCOMING}new").mkdir()
+
+        Worker(tmp_path, "a").store.sweep()
+
+        assert {path.name for path in disk.iterdir()} == {artifact.sha256, filled.name, f"{INCOMING}new"}

@@ -42,7 +42,7 @@ def test_what_the_disk_does_not_let_go_of_is_logged(
     artifact = worker.store.publish(adapter)
     monkeypatch.setattr(Path, "rename", full)
 
-    worker.store.discard(artifact.sha256, artifact.uri)
+    assert worker.store.discard(artifact.sha256, artifact.uri)
 
     assert not (tmp_path / "store" / artifact.sha256).exists()
     assert f"Artifact {artifact.sha256} can't be deleted from this disk" in caplog.text
@@ -83,7 +83,7 @@ class LostStore(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
     def makedirs(self, *_: object, **__: object) -> NoReturn:
         raise ForeignError("the connection was reset")
 
-    cat_file = exists = makedirs
+    cat_file = ls = makedirs
 
 
 def test_a_store_is_away_whatever_its_client_raises(
@@ -96,7 +96,7 @@ def test_a_store_is_away_whatever_its_client_raises(
 
     with pytest.raises(ServerUnreachable, match="the connection was reset"):
         store.publish(adapter)
-    store.discard(artifact.sha256, uri)
+    assert not store.discard(artifact.sha256, uri)
     with pytest.raises(ModelUnavailable, match="the connection was reset") as caught:
         store.fetch(artifact.sha256, uri)
 

@@ -100,3 +100,20 @@ def test_the_same_position_is_not_saved_twice(machines: Machines) -> None:
 
     asyncio.run(run())
     assert len(written) == 2
+
+
+def test_what_an_ended_job_has_left_is_known_until_the_store_has_let_it_go(machines: Machines, tmp_path: Path) -> None:
+    async def run() -> None:
+        await machines.attempt().save(1, Step(1), write)
+        machines.rows.ended = True
+        machines.kept.rename(tmp_path / "away")
+        machines.kept.touch()
+        await machines.theirs.sweep()
+        assert machines.rows.row is not None
+        machines.kept.unlink()
+        (tmp_path / "away").rename(machines.kept)
+        await machines.theirs.sweep()
+        assert machines.rows.row is None
+
+    asyncio.run(run())
+    assert list(machines.kept.iterdir()) == []
