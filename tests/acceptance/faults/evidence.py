@@ -36,7 +36,7 @@ class Terminal:
     #: Canonical JSON.
     value: str
     attempt: int
-    #: What its text says of who made it: ``variant:token``; empty for other kinds.
+    #: What its result says of who made it: ``variant:token``; empty where it has none.
     text: str
 
 

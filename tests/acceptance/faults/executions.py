@@ -8,6 +8,8 @@ from typing import Self
 
 import msgspec
 
+from schemas.events import Lease
+
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """A begin or an end; ``at_s`` is the machine's monotonic clock, the same for all processes."""
@@ -17,17 +19,19 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     tenant: str = ""
     job_id: str = ""
     attempt: int = 0
+    epoch: int = 0
     worker: str = ""
     ended: bool = False
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One run of a handler; ``ended_s`` is None where it never came to its end."""
+    """One run of a handler, under the lease of one epoch; ``ended_s`` is None where it never came to its end."""
 
     token: str
     tenant: str
     job_id: str
     attempt: int
+    epoch: int
     worker: str
     begun_s: float
     ended_s: float | None
@@ -40,9 +44,9 @@ class Journal:
         self._worker = worker
         self._file = os.open(directory / f"{worker}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def begun(self, token: str, tenant: str, job_id: str, attempt: int) -> None:
+    def begun(self, token: str, lease: Lease, attempt: int) -> None:
         """A handler has begun."""
-        self._write(Line(token, time.monotonic(), tenant, job_id, attempt, self._worker))
+        self._write(Line(token, time.monotonic(), lease.tenant, lease.job_id, attempt, lease.epoch, self._worker))
 
     def ended(self, token: str) -> None:
         """A handler has its result."""
@@ -67,7 +71,9 @@ def read_executions(directory: Path, tenants: Sequence[str]) -> list[Execution]:
     lines = list(_lines(directory))
     ends = {line.token: line.at_s for line in lines if line.ended}
     found = [
-        Execution(line.token, line.tenant, line.job_id, line.attempt, line.worker, line.at_s, ends.get(line.token))
+        Execution(
+            line.token, line.tenant, line.job_id, line.attempt, line.epoch, line.worker, line.at_s, ends.get(line.token)
+        )
         for line in lines
         if not line.ended and line.tenant in tenants
     ]

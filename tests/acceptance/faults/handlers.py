@@ -7,15 +7,16 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from runtime.artifacts import Artifact
 from runtime.database.admissions import needed_model
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
 from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult, Interval, Score
-from tests.acceptance.faults.bodies import POISON
+from tests.acceptance.faults.bodies import FIRST, POISON
 from tests.acceptance.faults.crashes import Crash, Point
 from tests.acceptance.faults.executions import Journal
+from workers.checkpoints import JobCheckpoints
 from workers.context import Count, JobContext
 from workers.job import Handlers
 
@@ -54,7 +55,7 @@ class Work:
         artifact = await asyncio.to_thread(self._publish, token, ctx)
         self._journal.ended(token)
         return FineTuneResult(
-            model=f"ft:{ctx.job.id}",
+            model=f"{FIRST}:{token}",
             base=request.model,
             method="lora",
             artifact_uri=artifact.uri,
@@ -72,12 +73,14 @@ class Work:
         await self._steps(STEP_S, ctx)
         self._journal.ended(token)
         score = Score(metric=request.metrics[0], model=Interval(1.0, 1.0, 1.0))
-        return EvaluateResult(model=request.model, examples=1, scores=(score,), outputs_uri=f"token:{token}")
+        return EvaluateResult(model=request.model, examples=1, scores=(score,), outputs_uri=f"{FIRST}:{token}")
 
     def _begin(self, ctx: JobContext) -> str:
         token = secrets.token_hex(8)
         self._load(needed_model(ctx.job.request))
-        self._journal.begun(token, ctx.job.tenant, ctx.job.id, ctx.job.attempt)
+        # Handlers know their lease by its checkpoints alone.
+        lease = cast(JobCheckpoints, ctx.checkpoints)._lease
+        self._journal.begun(token, lease, ctx.job.attempt)
         self._crash.reached(Point.CLAIM)
         ctx.running()
         return token

@@ -14,6 +14,8 @@ from tests.acceptance.faults.wanting import Action
 AFTERMATH_S: Final = 8.0
 #: The end of an execution is stored so long after it, at the very most, while nothing is wrong.
 STORED_S: Final = 2.0
+#: So many a job has, and no more.
+ATTEMPTS: Final = 3
 
 
 def all_windows(evidence: Evidence) -> tuple[Window, ...]:
@@ -45,17 +47,42 @@ def unexplained(evidence: Evidence) -> Iterator[tuple[Execution, Execution]]:
             yield before, after
 
 
+def may_be_poison(evidence: Evidence, key: Key) -> bool:
+    """Whether faults can have cost a job all its attempts: each struck an execution, or the job before it ran.
+
+    A job that kills its worker is struck by each of its own executions.
+    """
+    windows, runs = all_windows(evidence), _by_attempt(evidence, key)
+    if evidence.jobs[key].attempt < ATTEMPTS:
+        return False
+    if key in wished(evidence, Action.PAUSE):
+        # Each attempt may have gone on elsewhere, and was lost there before it ran.
+        return bool(windows)
+    elsewhere = (*evidence.windows, *_poisonings(evidence, but=key))
+    if len(runs) < ATTEMPTS and not any(window.workers for window in elsewhere):
+        return False
+    return all(any(_struck(window, run) for window in windows for run in attempt) for attempt in runs.values())
+
+
+def _by_attempt(evidence: Evidence, key: Key) -> dict[int, list[Execution]]:
+    found: dict[int, list[Execution]] = defaultdict(list)
+    for execution in evidence.executions:
+        if (execution.tenant, execution.job_id) == key:
+            found[execution.attempt].append(execution)
+    return found
+
+
 def in_flight(evidence: Evidence) -> int:
     """Executions that were begun and not stored when a fault struck their worker."""
     windows = all_windows(evidence)
     return sum(any(_struck(window, execution) for window in windows) for execution in evidence.executions)
 
 
-def _poisonings(evidence: Evidence) -> Iterator[Window]:
-    """The deaths of workers by poison jobs."""
+def _poisonings(evidence: Evidence, but: Key | None = None) -> Iterator[Window]:
+    """The deaths of workers by poison jobs, or by those other than one."""
     poison = {
         (operation.tenant, operation.job_id) for operation in evidence.operations if operation.flavour is Flavour.POISON
-    }
+    } - {but}
     for execution in evidence.executions:
         if (execution.tenant, execution.job_id) in poison:
             workers = frozenset({execution.worker})

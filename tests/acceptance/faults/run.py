@@ -18,10 +18,10 @@ from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
 from tests.acceptance.faults.line import RunLine, StrikeLine
 from tests.acceptance.faults.load import Load, Outcome
+from tests.acceptance.faults.promises import Broken, Violation
 from tests.acceptance.faults.schedule import WORKERS, Fault, Schedule, Strike
 from tests.acceptance.faults.stack import LEASE_S, FaultStack
 from tests.acceptance.faults.strikes import inflicted, workers_struck
-from tests.acceptance.faults.verdict import Broken, Violation
 
 log = logging.getLogger(__name__)
 

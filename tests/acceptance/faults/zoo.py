@@ -6,7 +6,8 @@ promise under the named faults, or the harness proves nothing.
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,16 +19,20 @@ from runtime.kafka import Publisher
 from runtime.settings import Settings
 from schemas import topics
 from schemas.events import ControlEvent, Lease
+from schemas.limits import ATTEMPTS
 from schemas.requests import GenerateRequest
 from schemas.results import GenerateResult, ResultEvent, Terminal
+from tests.acceptance.faults.promises import Broken
 from tests.acceptance.faults.schedule import Fault, Schedule, Strike
-from tests.acceptance.faults.verdict import Broken
 from workers.context import JobContext
 from workers.job import Handlers
 from workers.leases import Leases
 
+Generate = Callable[[GenerateRequest, JobContext], Awaitable[GenerateResult]]
+
 #: What guards every write of a lease.
 FENCE: Final = " AND jobs.epoch = item.epoch"
+READS_OUTBOX: Final = re.compile(r"SELECT\b.*\bFROM outbox\b", re.DOTALL)
 
 
 class Bug(StrEnum):
@@ -45,6 +50,10 @@ class Bug(StrEnum):
     EARLY_PUBLISH = "published before stored"
     #: The reaper does not count attempts.
     NO_COUNT = "attempts not counted"
+    #: The reaper takes the first lost attempt for the last.
+    GIVES_UP = "poison after one attempt"
+    #: Workers give a job the result of the one before.
+    MIXED = "another job's result"
     #: Workers don't hear what clients want of the jobs that they run.
     DEAF = "cancel not heeded"
 
@@ -76,6 +85,8 @@ TRIALS: Final = (
     _trial(Bug.EARLY_DELETE, Broken.UNSEEN, Strike(2, Fault.TWO_BROKERS, "kafka-1+kafka-2", 5)),
     _trial(Bug.EARLY_PUBLISH, Broken.DUPLICATE, Strike(2, Fault.AFTER_COMPUTE, "worker-1", 3)),
     _trial(Bug.NO_COUNT, Broken.LOST, Strike(1, Fault.POISON, "load", 1)),
+    _trial(Bug.GIVES_UP, Broken.UNJUST, Strike(2, Fault.KILL, "worker-1", 1)),
+    _trial(Bug.MIXED, Broken.CONFLICTING),
     Trial(Bug.DEAF, Schedule(0, (), 25), Broken.UNHEEDED),
 )
 
@@ -118,7 +129,9 @@ def rewritten(bug: Bug, statement: str) -> str:
             return alike.replace("SELECT jobs.tenant, jobs.id", "SELECT item.tenant, item.id")
         case Bug.NO_COUNT:
             return re.sub(r"(lost_attempts|jobs\.attempt) \+ 1", r"\1", statement)
-        case Bug.NO_FENCE | Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH | Bug.DEAF:
+        case Bug.GIVES_UP:
+            return statement.replace("lost_attempts + 1 END AS lost", f"{ATTEMPTS} END AS lost")
+        case Bug.NO_FENCE | Bug.NO_TENANT | Bug.EARLY_DELETE | Bug.EARLY_PUBLISH | Bug.MIXED | Bug.DEAF:
             return statement
         case unknown:
             assert_never(unknown)
@@ -126,16 +139,30 @@ def rewritten(bug: Bug, statement: str) -> str:
 
 def faulty(bug: Bug | None, handlers: Handlers, settings: Settings) -> Handlers:
     """A worker's handlers as this bug has them."""
-    if bug is not Bug.EARLY_PUBLISH:
-        return handlers
-    publisher = Publisher(settings.kafka, "zoo")
+    if bug is Bug.EARLY_PUBLISH:
+        return replace(handlers, generate=_publishing(handlers.generate, Publisher(settings.kafka, "zoo")))
+    if bug is Bug.MIXED:
+        return replace(handlers, generate=_mixing(handlers.generate))
+    return handlers
 
-    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
-        result = await handlers.generate(request, ctx)
+
+def _publishing(generate: Generate, publisher: Publisher) -> Generate:
+    async def published(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        result = await generate(request, ctx)
         _publish(publisher, ctx, result)
         return result
 
-    return Handlers(generate, handlers.finetune, handlers.evaluate)
+    return published
+
+
+def _mixing(generate: Generate) -> Generate:
+    made: list[GenerateResult] = []
+
+    async def mixed(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        made.append(await generate(request, ctx))
+        return made[-2:][0]
+
+    return mixed
 
 
 def _publish(publisher: Publisher, ctx: JobContext, result: GenerateResult) -> None:
@@ -154,6 +181,6 @@ def _hear_nothing(_leases: Leases, _lease: Lease, _wish: ControlEvent) -> None:
 
 
 def _empty_outbox(connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-    if re.search(r"SELECT\b.*\bFROM outbox\b", statement, re.DOTALL):
+    if READS_OUTBOX.search(statement):
         with connection.connection.cursor() as another:
             another.execute("DELETE FROM outbox")

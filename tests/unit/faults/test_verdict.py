@@ -10,7 +10,8 @@ from tests.acceptance.faults.evidence import Evidence, JobRow, Letter, StatusRec
 from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.interruptions import in_flight
 from tests.acceptance.faults.load import Flavour, Operation, Outcome
-from tests.acceptance.faults.verdict import Broken, disorders, judge
+from tests.acceptance.faults.promises import Broken
+from tests.acceptance.faults.verdict import disorders, judge
 from tests.acceptance.faults.wanting import Action, Wished
 
 KEY = ("tenant", "job")
@@ -19,8 +20,9 @@ BAD = Operation(1, "tenant", "", Kind.GENERATE, Flavour.UNREADABLE, b"", b"")
 JOB = JobRow("succeeded", 1, 1, "succeeded", "event", None, 1, in_outbox=False)
 EVENT = Terminal(KEY, "tenant/job/result", "event", 1, "first:token")
 LETTER = Letter(1, ("topic", 0, 0), "malformed_request")
-RUN = Execution("token", *KEY, 1, "worker-1", 10.0, 11.0)
-AGAIN = Execution("other", *KEY, 2, "worker-2", 20.0, 21.0)
+RUN = Execution("token", *KEY, 1, 1, "worker-1", 10.0, 11.0)
+AGAIN = Execution("again", *KEY, 2, 2, "worker-2", 20.0, 21.0)
+STRANGER = structs.replace(RUN, token="strange", job_id="another", worker="worker-3")
 CLEAN = Evidence(
     operations=(NEW, BAD),
     outcomes={0: Outcome.OK, 1: Outcome.OK},
@@ -60,6 +62,11 @@ def test_clean_evidence_holds() -> None:
         (replace(CLEAN, jobs={KEY: replace(JOB, result_status="failed")}), Broken.CONFLICTING),
         (replace(CLEAN, jobs={KEY: replace(JOB, usage_rows=2)}), Broken.CONFLICTING),
         (replace(CLEAN, committed=(replace(EVENT, text="other:token"),)), Broken.CONFLICTING),
+        (replace(CLEAN, committed=(replace(EVENT, text="first:nobody"),)), Broken.CONFLICTING),
+        (
+            replace(CLEAN, committed=(replace(EVENT, text="first:strange"),), executions=(RUN, STRANGER)),
+            Broken.CONFLICTING,
+        ),
         (replace(CLEAN, committed=()), Broken.UNSEEN),
         (replace(CLEAN, jobs={KEY: replace(JOB, in_outbox=True)}), Broken.UNSEEN),
         (replace(CLEAN, committed=(EVENT, EVENT)), Broken.REPEATED),
@@ -67,6 +74,8 @@ def test_clean_evidence_holds() -> None:
         (replace(CLEAN, regressions=((KEY, "gone"),)), Broken.NON_MONOTONIC),
         (replace(CLEAN, executions=(RUN, AGAIN)), Broken.REEXECUTED),
         (replace(CLEAN, jobs={KEY: replace(JOB, attempt=2)}), Broken.STALE),
+        # Its worker had given the lease back, and went on.
+        (replace(CLEAN, jobs={KEY: replace(JOB, epoch=2)}), Broken.STALE),
         (replace(CLEAN, jobs={KEY: replace(JOB, state="failed", result_status="failed")}), Broken.UNJUST),
         (replace(CLEAN, letters=(LETTER, replace(LETTER, operation=0))), Broken.MISPLACED),
         (replace(CLEAN, jobs={KEY: CANCELLED}), Broken.UNJUST),
@@ -98,21 +107,72 @@ def test_a_fault_explains_the_executions_that_it_interrupted() -> None:
     assert broken(replace(twice, windows=(replace(struck, begin_s=14.0, end_s=15.0),))) == {Broken.REEXECUTED}
 
 
+POISON_KEY = ("tenant", "poison")
+POISON = replace(NEW, number=2, job_id="poison", flavour=Flavour.POISON)
+DEATHS = tuple(
+    Execution(f"death {attempt}", *POISON_KEY, attempt, attempt, f"worker-{attempt}", 10.0 * attempt + 0.5, None)
+    for attempt in (1, 2, 3)
+)
+POISONED = JobRow("failed", 3, 3, "failed", "poison", "poison_job", 0, in_outbox=False)
+POISON_EVENT = Terminal(POISON_KEY, "tenant/poison/result", "poison", 3, "")
+WITH_POISON = replace(
+    CLEAN,
+    operations=(*CLEAN.operations, POISON),
+    outcomes={**CLEAN.outcomes, 2: Outcome.OK},
+    jobs={**CLEAN.jobs, POISON_KEY: POISONED},
+    committed=(EVENT, POISON_EVENT),
+    uncommitted=(EVENT, POISON_EVENT),
+    executions=(RUN, *DEATHS),
+)
+
+
 def test_a_poison_job_explains_what_its_worker_had_in_flight() -> None:
-    poison = replace(NEW, number=2, job_id="poison", flavour=Flavour.POISON)
-    death = Execution("death", "tenant", "poison", 1, "worker-1", 10.5, None)
-    row = replace(JOB, state="failed", result_status="failed", error_code="poison_job", result="poison", usage_rows=0)
-    event = Terminal(("tenant", "poison"), "tenant/poison/result", "poison", 1, "")
-    evidence = replace(
-        CLEAN,
-        operations=(*CLEAN.operations, poison),
-        outcomes={**CLEAN.outcomes, 2: Outcome.OK},
-        jobs={**CLEAN.jobs, ("tenant", "poison"): row},
-        committed=(EVENT, event),
-        uncommitted=(EVENT, event),
-        executions=(RUN, death, AGAIN),
+    second = replace(EVENT, attempt=2, text="first:again")
+    again = replace(
+        WITH_POISON,
+        jobs={KEY: replace(JOB, attempt=2, epoch=2), POISON_KEY: POISONED},
+        committed=(second, POISON_EVENT),
+        uncommitted=(second, POISON_EVENT),
+        executions=(RUN, DEATHS[0], AGAIN, *DEATHS[1:]),
     )
-    assert judge(evidence) == []
+    assert judge(again) == []
+    assert broken(replace(again, operations=(NEW, BAD, replace(POISON, flavour=Flavour.NEW)))) >= {Broken.REEXECUTED}
+
+
+def test_a_poison_job_has_all_its_attempts_and_no_fewer() -> None:
+    assert judge(WITH_POISON) == []
+    first = replace(POISON_EVENT, attempt=1)
+    gave_up = replace(
+        WITH_POISON,
+        jobs={KEY: JOB, POISON_KEY: replace(POISONED, attempt=1, epoch=1)},
+        committed=(EVENT, first),
+        uncommitted=(EVENT, first),
+        executions=(RUN, DEATHS[0]),
+    )
+    assert broken(gave_up) == {Broken.UNJUST}
+    # Counted, but never made: nothing but the job itself was wrong.
+    skipped = replace(WITH_POISON, executions=(RUN, DEATHS[0], DEATHS[2]))
+    assert broken(skipped) == {Broken.UNJUST}
+    before_it_ran = Window(15.0, 16.0, frozenset({"worker-2"}), "kill")
+    assert judge(replace(skipped, windows=(before_it_ran,))) == []
+
+
+def test_an_innocent_job_ends_as_poison_only_if_faults_have_struck_each_attempt() -> None:
+    innocent = replace(WITH_POISON, operations=(*CLEAN.operations, replace(POISON, flavour=Flavour.NEW)))
+    windows = tuple(Window(death.begun_s, death.begun_s + 1, frozenset({death.worker}), "kill") for death in DEATHS)
+    assert judge(replace(innocent, windows=windows)) == []
+    assert Broken.UNJUST in broken(innocent)
+    # As many faults, but one of them at another worker, or at a time when it had ended.
+    elsewhere = replace(windows[2], workers=frozenset({"worker-1"}))
+    assert broken(replace(innocent, windows=(*windows[:2], elsewhere))) == {Broken.UNJUST}
+    harmless = replace(windows[2], workers=frozenset())
+    assert broken(replace(innocent, windows=(*windows[:2], harmless))) == {Broken.UNJUST}
+    # A fault may also cost it an attempt that was leased and never begun.
+    unbegun = replace(innocent, executions=(RUN, *DEATHS[:2]), windows=windows)
+    assert judge(unbegun) == []
+    # Or one that was given back where it ran.
+    paused = replace(innocent, windows=windows[:1], wishes=(Wished(POISON_KEY, Action.PAUSE, 10.6),))
+    assert Broken.UNJUST not in broken(paused)
 
 
 def test_a_late_word_of_another_process_is_counted_as_disorder() -> None:
