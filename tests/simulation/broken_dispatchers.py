@@ -159,6 +159,16 @@ class DropsFirst(Relay):
         await super()._publish(rows)
 
 
+class DiesInStorms(Relay):
+    """Has no word for a Kafka that is away."""
+
+    async def _publish(self, rows: Sequence[Waiting]) -> None:
+        try:
+            await super()._publish(rows)
+        except ServerUnreachable as error:
+            raise KeyError("results") from error
+
+
 class LooksForNothing(Relay):
     """Takes every row that is there for one that was never published."""
 

@@ -8,10 +8,12 @@ from msgspec.structs import replace
 from runtime.database.workers import renew_worker
 from schemas.codec import decode
 from schemas.events import Lease, Slots, StopEvent, WorkEvent
+from schemas.results import Result, ResultEvent
 from tests.simulation.kafka import SimRecord
 from tests.simulation.processes import PartitionReader, is_stop
 from workers.desk import Desk
 from workers.leases import Leases
+from workers.outcomes import Outcomes
 from workers.worker import Worker
 
 
@@ -101,6 +103,27 @@ class HidesWhatItHas(Worker):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._desk.__class__ = _SaysItIsFree
+
+
+class _StoresTheLast(Outcomes):
+    """Stores each result one job late."""
+
+    _last: Result | None = None
+
+    async def settle(self, lease: Lease, event: ResultEvent) -> bool:
+        ours = event.result
+        if ours and type(ours) is type(self._last):
+            event = replace(event, result=self._last)
+        self._last = ours or self._last
+        return await super().settle(lease, event)
+
+
+class MixesResults(Worker):
+    """Gives a job the result of the one before."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._outcomes.__class__ = _StoresTheLast
 
 
 class ReadsAll(PartitionReader):

@@ -90,9 +90,11 @@ BUGS: Final = (
     Bug("a batch says where it ends instead of where it begins", Parts(result_log=servers.MarksItsEnd)),
     Bug("who takes the results over does not look what is there", Parts(relay=dispatchers.LooksForNothing)),
     Bug("a batch whose mark is there counts as published", Parts(relay=dispatchers.TrustsTheMark)),
+    Bug("an error that nobody expects ends the dispatcher", Parts(relay=dispatchers.DiesInStorms)),
     Bug("every dispatcher relays", Parts(relay=dispatchers.RelaysAlways, result_log=servers.NeverFenced)),
     # Worker
     Bug("a copy of a work record runs too", Parts(worker=broken_workers.RunsCopies)),
     Bug("a partition is read from its beginning, whoever it was for", Parts(reader=broken_workers.ReadsAll)),
     Bug("more jobs run at once than there are slots", Parts(worker=broken_workers.HidesWhatItHas)),
+    Bug("a job is given the result of the one before", Parts(worker=broken_workers.MixesResults)),
 )

@@ -10,8 +10,9 @@ from runtime.database.outbox import result_id
 from schemas import topics
 from schemas.codec import decode, decode_request, digest
 from schemas.errors import RequestRefused
-from schemas.events import State
+from schemas.events import Lease, State
 from schemas.results import ResultEvent
+from tests.simulation.handlers import answer, answered
 from tests.simulation.journal import Journal
 from tests.simulation.kafka import Broker, Place, SimRecord
 from tests.simulation.loop import Process
@@ -73,6 +74,9 @@ class Conclusion:
         stored = self._tables.results.get(key)
         if stored is None or stored.event != record.value:
             self._journal.violate("announced", f"the event of {'/'.join(key)} is not what is stored")
+        row, said = self._tables.jobs.get(key), answered(event.result)
+        if row and said and said != answer(Lease(*key, row.epoch, ""), row.attempt):
+            self._journal.violate("whose result", f"{'/'.join(key)} in epoch {row.epoch} has that of {said}")
 
     def settled(self) -> bool:
         """Whether everything that was sent has come to its end."""

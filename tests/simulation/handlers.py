@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, assert_never, cast
 
 from schemas.errors import Unsupported
+from schemas.events import Lease
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
-from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult
+from schemas.results import Choice, EvaluateResult, FineTuneResult, GenerateResult, Result
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.tables import Key
 from tests.simulation.workload import Ending, Plan
+from workers.checkpoints import JobCheckpoints
 from workers.context import JobContext, Tools
 from workers.job import Handlers
 
@@ -66,6 +68,26 @@ class _Tools:
         self.models = _Models()
 
 
+def answer(lease: Lease, attempt: int) -> str:
+    """What a handler answers under a lease: so each result says whose it is."""
+    return f"{lease.tenant}/{lease.job_id}, attempt {attempt}, epoch {lease.epoch}"
+
+
+def answered(result: Result | None) -> str:
+    """The answer in a result."""
+    match result:
+        case None:
+            return ""
+        case GenerateResult():
+            return result.choices[0].text
+        case FineTuneResult():
+            return result.model
+        case EvaluateResult():
+            return result.outputs_uri or ""
+        case unknown:
+            assert_never(unknown)
+
+
 def handlers(plans: Mapping[Key, Plan], stage: Stage) -> Handlers:
     """One for each kind, all alike."""
 
@@ -83,7 +105,8 @@ def handlers(plans: Mapping[Key, Plan], stage: Stage) -> Handlers:
                 ctx.check()
             if plan.ending is Ending.FAILS:
                 raise Unsupported("The model of a handler fails, as it was planned.")
-            return f"{ctx.job.tenant}/{ctx.job.id}/{ctx.job.attempt}"
+            # Handlers know their lease by its checkpoints alone.
+            return answer(cast(JobCheckpoints, ctx.checkpoints)._lease, ctx.job.attempt)
         finally:
             stage.end(run)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas import topics
+from schemas.errors import HeadraceError
 from schemas.events import State
 from schemas.topics import Kind
 from tests.simulation.clock import at
@@ -69,6 +70,7 @@ class Monitor:
         self.on_kill: Callable[[Process], None] = lambda _process: None
         self.closed = False
         postgres.execute = self._execute
+        postgres.on_stranger = lambda name: self._journal.violate("model", name)
         broker.on_append = self._appended
         self.note = self._journal.note
         self.violations = self._journal.violations
@@ -95,7 +97,10 @@ class Monitor:
     def ended(self, process: Process, error: BaseException | None) -> None:
         """A process has ended by itself: to its end, or by an error."""
         self._journal.note(f"end {process.name} {error!r}")
-        if error is not None and not self._journal.explained(self._loop.time() - ECHO_S, [process]):
+        if error is not None and not isinstance(error, HeadraceError):
+            # Whatever the servers do, it has a word of ours for it.
+            self._journal.violate("alive", f"{process.name} ended by {error!r}, which no fault explains")
+        elif error is not None and not self._journal.explained(self._loop.time() - ECHO_S, [process]):
             self._journal.violate("alive", f"{process.name} ended by {error!r} without any fault")
         self._journal.fault(process)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.database import outcomes
 from tests.simulation.broken_dispatchers import CommitsFirst
 from tests.simulation.bugs import BUGS
-from tests.simulation.processes import Parts
+from tests.simulation.processes import STATEMENTS, Parts
 from tests.simulation.world import simulate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,6 +42,12 @@ def test_requests_that_were_passed_over_are_found() -> None:
     assert lossy
     mended = Parts(membership=CommitsFirst, reconciles=True)
     assert [simulate(seed, mended).violations for seed in lossy] == [()] * len(lossy)
+
+
+def test_a_statement_that_the_model_lacks_is_found() -> None:
+    statements = {function: statement for function, statement in STATEMENTS.items() if function is not outcomes.reap}
+    name, text = simulate(0, Parts(statements=statements)).violations[0]
+    assert (name, text) == ("model", "the model has no runtime.database.outcomes.reap")
 
 
 def test_the_same_seed_makes_the_same_trace() -> None:
