@@ -16,6 +16,18 @@ POISON: Final = "poison"
 #: Ids of models that nobody loads, several so that every worker is the home of one.
 MODELS: Final = 6
 
+#: What no reader can read: nothing, no JSON, another type; no text in a string, in a field of each kind of event; and
+#: deeper nesting than a stack has room for, in a field that is skipped.
+GARBAGE: Final = (
+    None,
+    b"",
+    b"\xff\xfe{",
+    b"[" * 5_000,
+    b'{"worker_id":7}',
+    b'{"tenant":"\xff","worker_id":"\xff","source":"\xff","lease":{"tenant":"\xff"}}',
+    b'{"unknown":' + b"[" * 5_000,
+)
+
 _DATASET: Final = Dataset(records=(Record("1->", "one"),))
 
 

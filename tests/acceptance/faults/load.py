@@ -21,7 +21,7 @@ from schemas import topics
 from schemas.errors import ServerUnreachable
 from schemas.limits import REQUEST_BYTES, REQUEST_TOPIC_BYTES
 from schemas.topics import Kind
-from tests.acceptance.faults.bodies import FIRST, OTHER, POISON, evaluate, finetune, generate
+from tests.acceptance.faults.bodies import FIRST, GARBAGE, OTHER, POISON, evaluate, finetune, generate
 from tests.acceptance.faults.wanting import Wanting
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Load:
         """Write bytes that are no event to topics between Headrace's own processes; anybody can."""
         for topic in (topics.WORKERS, topics.WORK, topics.CONTROL, topics.METRICS):
             for partition in range(min(topic.partitions, 3)):
-                for value in (None, b"", b"\xff\xfe{", b"[" * 5_000, b'{"worker_id":7}'):
+                for value in GARBAGE:
                     self._publisher.publish_raw(topic.name, b"garbage", value, [], partition)
 
     def unsettled(self) -> bool:

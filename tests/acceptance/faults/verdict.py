@@ -91,7 +91,8 @@ def conflicting(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(Broken.CONFLICTING, name(terminal.key), f"ran the conflict: {terminal.text}")
     for terminal, author in _authored(evidence):
         if author is None or (author.tenant, author.job_id) != terminal.key:
-            yield Violation(Broken.CONFLICTING, name(terminal.key), f"has the result of {author or terminal.text}")
+            whose = name((author.tenant, author.job_id)) if author else f"no execution: {terminal.text}"
+            yield Violation(Broken.CONFLICTING, name(terminal.key), f"has the result of {whose}")
 
 
 def unseen(evidence: Evidence) -> Iterator[Violation]:
