@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,8 @@ from tests.acceptance.faults import clocks
 from tests.acceptance.faults.line import RunLine
 from tests.acceptance.faults.run import Run
 from tests.acceptance.faults.scale import scaled
-from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, draw
+from tests.acceptance.faults.schedule import DISPATCHERS, WORKERS, Means, can_be_made, draw
+from tests.acceptance.faults.servers import may_trace
 from tests.acceptance.faults.stack import TELL_S, TOLD_LINES, FaultStack
 from tests.acceptance.faults.zoo import TRIALS, Trial
 
@@ -38,6 +39,12 @@ ISOLATED: Final = "HEADRACE_FAULTS_ISOLATED"
 COMPLAINT: Final = re.compile(r" (WARNING|ERROR|CRITICAL) |^%[0-4]\|")
 COMPLAINTS: Final = 30
 LINE_CHARACTERS: Final = 240
+#: What nobody gets to see where one of the means is missing.
+LEFT_OUT: Final[Mapping[Means, str]] = {
+    Means.NAMESPACES: "faults of the network and full disks are left out",
+    Means.TRACING: "disks that refuse to sync are left out",
+    Means.FAKETIME: "clocks that jump are left out",
+}
 NAMESPACES: Final = ("unshare", "--net", "--mount", "--propagation", "private", "--")
 
 
@@ -70,14 +77,13 @@ def main(seeds: range, keep: Path | None, zoo: bool, scale: bool) -> None:
     if not isolated and _may_isolate():
         _isolate()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if not isolated:
-        log.warning("No namespaces for us here: faults of the network, of disks and of fsync are left out.")
-    if clocks.library() is None:
-        log.warning("No libfaketime here: clocks that should jump go right. Run `make setup`.")
+    means = _means(isolated=isolated)
+    for missing in set(Means) - means:
+        log.warning("No %s for us here: %s. Run `make setup`, as root.", missing, LEFT_OUT[missing])
     with _directory(keep) as directory:
         # Postgres has a user of its own, who must get there.
         directory.chmod(0o755)
-        stack = FaultStack(directory, isolated=isolated)
+        stack = FaultStack(directory, means)
         fine = asyncio.run(_undisturbed(stack) if scale else run(stack, () if zoo else seeds, TRIALS if zoo else ()))
     sys.exit(0 if fine else 1)
 
@@ -98,6 +104,11 @@ def _may_isolate() -> bool:
     return subprocess.run((*NAMESPACES, "sh", "-c", attempt), check=False, capture_output=True).returncode == 0
 
 
+def _means(*, isolated: bool) -> frozenset[Means]:
+    found = {Means.NAMESPACES: isolated, Means.TRACING: may_trace(), Means.FAKETIME: clocks.library() is not None}
+    return frozenset(means for means, is_here in found.items() if is_here)
+
+
 def _isolate() -> None:
     """Become this command in namespaces of its own, which take along every rule, route and disk that it made."""
     os.environ[ISOLATED] = "1"
@@ -114,9 +125,12 @@ async def run(stack: FaultStack, seeds: Sequence[int], trials: Sequence[Trial]) 
         log.info("the stack runs after %.1f s", time.monotonic() - begun_s)
         for seed in seeds:
             await stack.healthy_soon()
-            line = await Run(draw(seed, isolated=stack.isolated), stack).result()
+            line = await Run(draw(seed, stack.means), stack).result()
             fine = _held(line, stack) and fine
         for trial in trials:
+            if not all(can_be_made(strike.fault, stack.means) for strike in trial.schedule.strikes):
+                log.warning("%s: left out, for its faults can't be made here.", trial.bug)
+                continue
             await stack.plant(trial.bug.value)
             line = await Run(trial.schedule, stack).result()
             _print(msgspec.structs.replace(line, bug=trial.bug.value))

@@ -30,6 +30,8 @@ class Point(StrEnum):
     ADMISSION = "admission"
     #: Dispatcher: terminal events are in Kafka, and their outbox rows are still there.
     PRODUCE = "produce"
+    #: Dispatcher: the offsets of what is durable are committed.
+    OFFSETS = "offsets"
 
 
 SETTLES: Final = re.compile(r"INSERT INTO results\b.*\bsettled\b", re.DOTALL)
@@ -42,7 +44,7 @@ _AFTER: Final = {Point.COMMIT: SETTLES, Point.LEASE: LEASES, Point.ADMISSION: AD
 
 
 class Crash:
-    """Dies at the point that the file names; the file is gone then."""
+    """Dies at the point that the file names; the file is gone then, and nobody else dies who shares it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -50,18 +52,28 @@ class Crash:
     def reached(self, point: Point) -> None:
         """Die here, if this is the point."""
         try:
-            wanted = self._file.read_text()
+            if self._file.read_text() != point:
+                return
+            self._file.unlink()
         except FileNotFoundError:
             return
-        if wanted == point:
-            self._file.unlink(missing_ok=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def watch_database(self) -> None:
         """Look at every statement that this process sends from now on."""
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
         event.listen(Pool, "checkin", self._given_back)
+
+    def watch_offsets(self, consumer: Any) -> None:
+        """Look at every commit of offsets by aiokafka's class ``consumer`` from now on."""
+        commit = consumer.commit
+
+        async def committed(reader: Any, offsets: Any = None) -> None:
+            await commit(reader, offsets)
+            self.reached(Point.OFFSETS)
+
+        consumer.commit = committed
 
     def _before(self, connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         del connection

@@ -62,6 +62,8 @@ class Letter:
 
 #: The "fault" of a worker that was told to leave. It costs its jobs no attempt.
 LEAVE: Final = "leave"
+#: That of a machine which gave nobody the processor.
+PAUSE: Final = "pause"
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,33 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Unreached:
+    """A point of a crash that its target, a worker or ``dispatchers``, did not come by while it was set."""
+
+    target: str
+    point: str
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class End:
+    """A process that ended by itself, though no fault had killed it and nobody had told it to."""
+
+    name: str
+    at_s: float
+    code: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All of it, for the tenants of one run."""
 
     operations: tuple[Operation, ...]
     outcomes: Mapping[int, Outcome]
     jobs: Mapping[Key, JobRow]
+    #: By when each job was seen to have ended, and to have left the outbox.
+    settled_s: Mapping[Key, float]
     #: Of a ``read_committed`` reader, and of one that reads everything.
     committed: tuple[Terminal, ...]
     uncommitted: tuple[Terminal, ...]
@@ -92,3 +115,9 @@ class Evidence:
     executions: tuple[Execution, ...]
     wishes: tuple[Wished, ...]
     windows: tuple[Window, ...]
+    #: Those of the run before.
+    windows_before: tuple[Window, ...]
+    unreached: tuple[Unreached, ...]
+    #: Faults that could not be made.
+    impotent: tuple[str, ...]
+    ends: tuple[End, ...]

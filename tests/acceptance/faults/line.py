@@ -1,8 +1,18 @@
 """What is printed of a run: a line of JSON."""
 
-from typing import Literal
+from collections import Counter
+from typing import Final, Literal
 
 import msgspec
+
+from schemas.events import State
+from tests.acceptance.faults import interruptions, verdict
+from tests.acceptance.faults.evidence import PAUSE, Evidence
+from tests.acceptance.faults.promises import Broken, Violation
+from tests.acceptance.faults.schedule import Schedule
+
+#: Violations that a line shows in words.
+SHOWN: Final = 20
 
 
 class StrikeLine(msgspec.Struct, frozen=True):
@@ -48,3 +58,39 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     violations: tuple[str, ...]
     drained_s: float
     seconds: float
+
+
+def told(schedule: Schedule, evidence: Evidence, drained_s: float, seconds: float) -> RunLine:
+    """The line of a run, with the verdict on it."""
+    violations = verdict.judge(evidence)
+    reexecuted, in_flight = sum(1 for _ in interruptions.repeats(evidence)), interruptions.in_flight(evidence)
+    return RunLine(
+        seed=schedule.seed,
+        verdict="broken" if violations else "held",
+        faults=tuple(
+            StrikeLine(strike.at_s, strike.fault.value, strike.target, strike.for_s) for strike in schedule.strikes
+        ),
+        operations=dict(Counter(outcome.value for outcome in evidence.outcomes.values())),
+        jobs=len(evidence.jobs),
+        executions=len(evidence.executions),
+        reexecuted=reexecuted,
+        in_flight=in_flight,
+        disorders=sum(1 for _ in verdict.disorders(evidence)),
+        wishes=dict(Counter(wish.action.value for wish in evidence.wishes if wish.taken_s is not None)),
+        cancelled=sum(job.state == State.CANCELLED for job in evidence.jobs.values()),
+        poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
+        attempts_lost=sum(job.attempt - 1 for job in evidence.jobs.values()),
+        restarts=dict(Counter(end.name for end in evidence.ends)),
+        pauses=sum(window.fault == PAUSE for window in evidence.windows),
+        unreached=tuple(f"{point.target}: {point.point}" for point in evidence.unreached),
+        broken={broken.value: 0 for broken in Broken}
+        | {broken.value: count for broken, count in Counter(item.broken for item in violations).items()},
+        violations=tuple(shown(violation) for violation in violations[:SHOWN]),
+        drained_s=round(drained_s, 1),
+        seconds=round(seconds, 1),
+    )
+
+
+def shown(violation: Violation) -> str:
+    """A violation in words."""
+    return f"{violation.broken}: {violation.subject}: {violation.detail}"

@@ -81,6 +81,8 @@ class Operation:
     flavour: Flavour
     key: bytes
     body: bytes | None
+    #: By the machine's monotonic clock.
+    sent_s: float = 0.0
 
 
 class Load:
@@ -164,7 +166,7 @@ class Load:
             self.wanting.submitted((operation.tenant, operation.job_id), is_long=is_long)
 
     def _send(self, unnumbered: Operation) -> None:
-        operation = replace(unnumbered, number=len(self.operations))
+        operation = replace(unnumbered, number=len(self.operations), sent_s=time.monotonic())
         self.operations.append(operation)
         headers: list[tuple[str, bytes | None]] = [(OPERATION, str(operation.number).encode())]
         topic = topics.REQUESTS[operation.kind].name

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 
 from deploy.local.process import RunningService, create
 from deploy.local.service import Service, StackError
+from tests.acceptance.faults.evidence import End
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ class Member:
     """Keeps one service running, but for the times when a fault wants it down.
 
     ``serves`` is asked after a restart instead of the service's own check, which may ask for the whole cluster.
-    ``ready`` is the file that the process writes when it serves.
+    ``ready`` is the file that the process writes when it serves; what it ends by, whenever nobody had asked for that,
+    is added to ``ends``.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Member:
         log_path: Path,
         environment: Mapping[str, str],
         serves: Healthy,
+        ends: list[End],
         ready: Path | None = None,
     ) -> None:
         self.name = service.name
@@ -49,8 +53,7 @@ class Member:
         self._holds = 0
         #: Whether it was told to end.
         self._was_told = False
-        #: How it ended whenever nobody had asked for that.
-        self.surprises: list[int] = []
+        self._ends = ends
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -151,7 +154,7 @@ class Member:
             assert self._running is not None
             code = self._running.process.returncode
             if code is not None and code != -signal.SIGKILL and not self._was_told:
-                self.surprises.append(code)
+                self._ends.append(End(self.name, time.monotonic(), code))
                 log.info("%s ended by itself with %d", self.name, code)
             await asyncio.sleep(RESTART_S)
             if not self._holds:

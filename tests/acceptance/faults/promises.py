@@ -33,6 +33,10 @@ class Broken(StrEnum):
     UNHEEDED = "unheeded"
     #: A dead letter of something that was no bad request.
     MISPLACED = "misplaced"
+    #: A process of ours that ended by itself, while nothing was wrong with any server.
+    CRASHED = "crashed"
+    #: No promise of Headrace's, but of this harness: a fault that took no effect.
+    NO_EFFECT = "no effect"
 
 
 @dataclass(frozen=True)

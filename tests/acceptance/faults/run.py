@@ -11,14 +11,13 @@ from typing import Final
 import psycopg2
 
 from schemas import topics
-from schemas.events import FINAL_STATES, State
-from tests.acceptance.faults import interruptions, ledger, verdict
-from tests.acceptance.faults.evidence import LEAVE, Evidence, JobRow, Key, Window
+from schemas.events import FINAL_STATES
+from tests.acceptance.faults import ledger, verdict
+from tests.acceptance.faults.evidence import LEAVE, PAUSE, Evidence, JobRow, Key, Window
 from tests.acceptance.faults.executions import read_executions
 from tests.acceptance.faults.ledger import TopicReader
-from tests.acceptance.faults.line import RunLine, StrikeLine
+from tests.acceptance.faults.line import RunLine, shown, told
 from tests.acceptance.faults.load import Load, Outcome
-from tests.acceptance.faults.promises import Broken, Violation
 from tests.acceptance.faults.schedule import WORKERS, Fault, Schedule, Strike
 from tests.acceptance.faults.stack import LEASE_S, FaultStack
 from tests.acceptance.faults.strikes import inflicted, workers_struck
@@ -30,7 +29,6 @@ DRAIN_S: Final = 30.0
 #: How often the machine's own pauses are looked for, and how long one is that may cost anybody a lease.
 PULSE_S: Final = 0.2
 PAUSE_S: Final = 1.0
-PAUSE: Final = "pause"
 #: How long after a fault its processes are waited for; the load goes on meanwhile.
 REPAIR_S: Final = 10.0
 #: How long its last events may take to reach the ledger's readers.
@@ -41,8 +39,6 @@ LOOK_S: Final = 1.0
 #: How often a drain that goes on tells what it waits for, and how many of these.
 TELL_S: Final = 15.0
 LEFT: Final = 5
-#: Violations that a line shows in words.
-SHOWN: Final = 20
 
 
 class Run:
@@ -59,13 +55,15 @@ class Run:
         self._begun_s: dict[Strike, float] = {}
         self._repairs: list[asyncio.Task[None]] = []
         self._jobs: dict[Key, JobRow] = {}
+        self._settled_s: dict[Key, float] = {}
         self._regressions: list[tuple[Key, str]] = []
+        self._started_s = 0.0
 
     async def result(self) -> RunLine:
         """Run it, and judge."""
-        begun_s = time.monotonic()
+        self._started_s = time.monotonic()
         self._stack.unreached.clear()
-        before = {name: len(member.surprises) for name, member in self._stack.members.items()}
+        self._stack.impotent.clear()
         bootstrap = self._stack.servers["HEADRACE_KAFKA"]
         everything = (topics.RESULTS, topics.STATUS, *topics.DEAD_LETTERS.values())
         with (
@@ -80,12 +78,8 @@ class Run:
             for task in (pulse, *self._repairs):
                 task.cancel()
             evidence = self._evidence(committed, uncommitted)
-        restarts = {
-            name: len(member.surprises) - before[name]
-            for name, member in self._stack.members.items()
-            if len(member.surprises) > before[name]
-        }
-        return self._line(evidence, restarts, drained_s, time.monotonic() - begun_s)
+        self._stack.windows_before = evidence.windows
+        return told(self._schedule, evidence, drained_s, time.monotonic() - self._started_s)
 
     @contextmanager
     def leaving(self, worker: str) -> Iterator[None]:
@@ -176,13 +170,16 @@ class Run:
         with suppress(psycopg2.Error):
             jobs = await asyncio.to_thread(ledger.read_jobs, self._stack.dsn, self._load.tenants)
             self._regressions.extend(ledger.regressions(self._jobs, jobs))
-            self._jobs = jobs
+            self._jobs, now_s = jobs, time.monotonic()
+            for key, job in jobs.items():
+                if job.result_status is not None and not job.in_outbox:
+                    self._settled_s.setdefault(key, now_s)
 
     def _left(self, committed: TopicReader, uncommitted: TopicReader) -> str:
         """What the drain waits for, in words."""
         states = Counter(f"{job.state}{' in the outbox' * job.in_outbox}" for job in self._jobs.values())
         evidence = self._evidence(committed, uncommitted)
-        waits = [_shown(item) for item in (*verdict.lost(evidence), *verdict.unseen(evidence))]
+        waits = [shown(item) for item in (*verdict.lost(evidence), *verdict.unseen(evidence))]
         return f"{dict(states)}; {len(waits)} to see: {waits[:LEFT]}"
 
     def _unfinished(self) -> int:
@@ -204,6 +201,7 @@ class Run:
                 for operation in self._load.operations
             },
             jobs=self._jobs,
+            settled_s=self._settled_s,
             committed=tuple(ledger.terminals(committed.messages(topics.RESULTS), tenants)),
             uncommitted=tuple(ledger.terminals(uncommitted.messages(topics.RESULTS), tenants)),
             regressions=tuple(self._regressions),
@@ -212,38 +210,8 @@ class Run:
             executions=tuple(read_executions(self._stack.executions, tenants)),
             wishes=tuple(self._load.wanting.wished),
             windows=(*self._windows, *(self._window(strike, at_s) for strike, at_s in self._begun_s.items())),
-        )
-
-    def _line(self, evidence: Evidence, restarts: dict[str, int], drained_s: float, seconds: float) -> RunLine:
-        violations = verdict.judge(evidence)
-        reexecuted, in_flight = sum(1 for _ in interruptions.repeats(evidence)), interruptions.in_flight(evidence)
-        return RunLine(
-            seed=self._schedule.seed,
-            verdict="broken" if violations else "held",
-            faults=tuple(
-                StrikeLine(strike.at_s, strike.fault.value, strike.target, strike.for_s)
-                for strike in self._schedule.strikes
-            ),
-            operations=dict(Counter(outcome.value for outcome in evidence.outcomes.values())),
-            jobs=len(evidence.jobs),
-            executions=len(evidence.executions),
-            reexecuted=reexecuted,
-            in_flight=in_flight,
-            disorders=sum(1 for _ in verdict.disorders(evidence)),
-            wishes=dict(Counter(wish.action.value for wish in evidence.wishes if wish.taken_s is not None)),
-            cancelled=sum(job.state == State.CANCELLED for job in evidence.jobs.values()),
-            poisoned=sum(job.error_code == "poison_job" for job in evidence.jobs.values()),
-            attempts_lost=sum(job.attempt - 1 for job in evidence.jobs.values()),
-            restarts=restarts,
-            pauses=sum(window.fault == PAUSE for window in evidence.windows),
+            windows_before=self._stack.windows_before,
             unreached=tuple(self._stack.unreached),
-            broken={broken.value: 0 for broken in Broken}
-            | {broken.value: count for broken, count in Counter(item.broken for item in violations).items()},
-            violations=tuple(_shown(violation) for violation in violations[:SHOWN]),
-            drained_s=round(drained_s, 1),
-            seconds=round(seconds, 1),
+            impotent=tuple(self._stack.impotent),
+            ends=tuple(end for end in self._stack.ends if end.at_s >= self._started_s),
         )
-
-
-def _shown(violation: Violation) -> str:
-    return f"{violation.broken}: {violation.subject}: {violation.detail}"

@@ -1,6 +1,6 @@
 """From a seed to a schedule of faults: pure, so that a seed means the same schedule for ever."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -11,6 +11,8 @@ DISPATCHERS: Final = ("dispatcher-1", "dispatcher-2")
 BROKERS: Final = ("kafka-1", "kafka-2", "kafka-3")
 REDIS: Final = "redis"
 POSTGRES: Final = "postgres"
+#: Whichever of them.
+ALL_DISPATCHERS: Final = "dispatchers"
 #: These run under faketime, so that their clocks can jump while they run.
 CLOCKED: Final = ("worker-3", "dispatcher-2")
 
@@ -19,6 +21,15 @@ BLOCK_SEEDS: Final = 10
 #: The longest that the faults of one schedule may take; what is left of a minute is for the drain.
 FAULTS_S: Final = 33.0
 QUIET_S: Final = (1.0, 2.0)
+
+
+class Means(StrEnum):
+    """What a fault needs that not every machine has, or not for everybody."""
+
+    #: Of network and mounts, of our own.
+    NAMESPACES = "namespaces"
+    TRACING = "strace"
+    FAKETIME = "libfaketime"
 
 
 class Fault(StrEnum):
@@ -76,8 +87,7 @@ class Play:
     targets: Sequence[str]
     least_s: float
     most_s: float
-    #: Whether it needs root and namespaces of its own.
-    isolated: bool = False
+    needs: Means | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,8 @@ class Schedule:
 
 _LINKS: Final = tuple(f"{process}:{server}" for process in (*WORKERS, *DISPATCHERS) for server in ("kafka", POSTGRES))
 _LOAD: Final = ("load",)
+#: One of them dispatches, and only that one leases and relays.
+_EITHER: Final = (ALL_DISPATCHERS,)
 
 PLAYS: Final = (
     Play(Fault.KILL, WORKERS, 0.5, 2),
@@ -119,10 +131,10 @@ PLAYS: Final = (
     Play(Fault.AFTER_CLAIM, WORKERS, 3, 4),
     Play(Fault.AFTER_COMPUTE, WORKERS, 3, 4),
     Play(Fault.AFTER_COMMIT, WORKERS, 3, 4),
-    Play(Fault.AFTER_LEASE, DISPATCHERS, 3, 4),
-    Play(Fault.AFTER_ADMISSION, DISPATCHERS, 3, 4),
-    Play(Fault.AFTER_PRODUCE, DISPATCHERS, 3, 4),
-    Play(Fault.AFTER_OFFSETS, DISPATCHERS, 3, 4),
+    Play(Fault.AFTER_LEASE, _EITHER, 3, 4),
+    Play(Fault.AFTER_ADMISSION, _EITHER, 3, 4),
+    Play(Fault.AFTER_PRODUCE, _EITHER, 3, 4),
+    Play(Fault.AFTER_OFFSETS, _EITHER, 3, 4),
     Play(Fault.FREEZE, WORKERS, 8, 10),
     Play(Fault.FREEZE, DISPATCHERS, 7, 11),
     Play(Fault.FREEZE, BROKERS, 3, 6),
@@ -131,24 +143,24 @@ PLAYS: Final = (
     Play(Fault.KILL_BACKEND, (POSTGRES,), 0.5, 1),
     Play(Fault.TERMINATE_BACKENDS, (POSTGRES,), 0.5, 1),
     Play(Fault.TWO_BROKERS, tuple(f"{one}+{two}" for one in BROKERS for two in BROKERS if one < two), 3, 6),
-    Play(Fault.CUT, _LINKS, 5, 8, isolated=True),
-    Play(Fault.CUT, tuple(f"{broker}:peers" for broker in BROKERS), 4, 7, isolated=True),
-    Play(Fault.CUT_REQUESTS, _LINKS, 4, 7, isolated=True),
-    Play(Fault.CUT_REPLIES, _LINKS, 4, 7, isolated=True),
-    Play(Fault.BLACKHOLE, _LINKS, 4, 7, isolated=True),
-    Play(Fault.LOSS, ("kafka", POSTGRES), 4, 6, isolated=True),
-    Play(Fault.RESET, ("kafka", POSTGRES), 2, 4, isolated=True),
-    Play(Fault.THROTTLE, ("loopback",), 3, 5, isolated=True),
+    Play(Fault.CUT, _LINKS, 5, 8, Means.NAMESPACES),
+    Play(Fault.CUT, tuple(f"{broker}:peers" for broker in BROKERS), 4, 7, Means.NAMESPACES),
+    Play(Fault.CUT_REQUESTS, _LINKS, 4, 7, Means.NAMESPACES),
+    Play(Fault.CUT_REPLIES, _LINKS, 4, 7, Means.NAMESPACES),
+    Play(Fault.BLACKHOLE, _LINKS, 4, 7, Means.NAMESPACES),
+    Play(Fault.LOSS, ("kafka", POSTGRES), 4, 6, Means.NAMESPACES),
+    Play(Fault.RESET, ("kafka", POSTGRES), 2, 4, Means.NAMESPACES),
+    Play(Fault.THROTTLE, ("loopback",), 3, 5, Means.NAMESPACES),
     Play(Fault.LATENCY, (POSTGRES, REDIS), 3, 6),
-    Play(Fault.DISK_FULL, (POSTGRES,), 3, 5, isolated=True),
-    Play(Fault.DISK_FULL, BROKERS, 3, 5, isolated=True),
-    Play(Fault.FSYNC_ERRORS, (POSTGRES,), 1.5, 3, isolated=True),
-    Play(Fault.FSYNC_ERRORS, BROKERS, 1.5, 3, isolated=True),
-    Play(Fault.CLOCK_AHEAD, CLOCKED, 3, 5),
-    Play(Fault.CLOCK_BACK, CLOCKED, 3, 5),
+    Play(Fault.DISK_FULL, (POSTGRES,), 3, 5, Means.NAMESPACES),
+    Play(Fault.DISK_FULL, BROKERS, 3, 5, Means.NAMESPACES),
+    Play(Fault.FSYNC_ERRORS, (POSTGRES,), 1.5, 3, Means.TRACING),
+    Play(Fault.FSYNC_ERRORS, BROKERS, 1.5, 3, Means.TRACING),
+    Play(Fault.CLOCK_AHEAD, CLOCKED, 3, 5, Means.FAKETIME),
+    Play(Fault.CLOCK_BACK, CLOCKED, 3, 5, Means.FAKETIME),
     Play(Fault.FLUSH_ALL, (REDIS,), 0.5, 1),
     Play(Fault.WRONG_BYTES, (REDIS,), 1, 2),
-    Play(Fault.STORM, ("dispatchers",), 6, 9),
+    Play(Fault.STORM, (ALL_DISPATCHERS,), 6, 9),
     Play(Fault.DUPLICATES, _LOAD, 1, 2),
     Play(Fault.REORDERED, _LOAD, 1, 2),
     Play(Fault.POISON, _LOAD, 1, 2),
@@ -158,13 +170,13 @@ PLAYS: Final = (
 )
 
 
-def draw(seed: int, *, isolated: bool = True) -> Schedule:
-    """The schedule of a seed; without isolation, only faults that an ordinary user can make.
+def draw(seed: int, means: Collection[Means] = tuple(Means)) -> Schedule:
+    """The schedule of a seed, of the faults that can be made with these means.
 
     Each is one hand of a deck that its block of seeds shares; the last two plays of it strike at once.
     """
     random = Random(f"headrace {seed}")
-    plays = _hand(seed, [play for play in PLAYS if isolated or not play.isolated])
+    plays = _hand(seed, [play for play in PLAYS if can_be_made(play.fault, means)])
     random.shuffle(plays)
     # It kills three workers, and each must be missed before the next: that takes longer than any fault.
     plays.sort(key=lambda play: play.fault is not Fault.POISON)
@@ -177,6 +189,11 @@ def draw(seed: int, *, isolated: bool = True) -> Schedule:
     first = strikes[-1]
     strikes.append(_strike(plays[-1], first.at_s + first.for_s * random.uniform(0.2, 0.8), random))
     return Schedule(seed, tuple(strikes), max(strike.end_s for strike in strikes) + random.uniform(*QUIET_S))
+
+
+def can_be_made(fault: Fault, means: Collection[Means]) -> bool:
+    """Whether a fault can be made with these means: without, it would be nothing at all."""
+    return all(play.needs is None or play.needs in means for play in PLAYS if play.fault is fault)
 
 
 def _hand(seed: int, plays: Sequence[Play]) -> list[Play]:

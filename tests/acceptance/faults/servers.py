@@ -2,20 +2,24 @@
 
 import asyncio
 import os
+import re
+import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
 from typing import Final
 
 import psutil
 import psycopg2
 import redis
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from schemas.topics import REQUESTS
-
-DISPATCHERS_GROUP: Final = "headrace-dispatcher"
 TIMEOUT_S: Final = 5
+POLL_S: Final = 0.02
+#: As in proc(5).
+TRACER: Final = re.compile(r"^TracerPid:\s+(\d+)$", re.MULTILINE)
 #: What Postgres and Kafka call to have their bytes on the disk.
 SYNCING: Final = "fsync,fdatasync,sync_file_range"
 
@@ -57,22 +61,36 @@ def spoil_redis(url: str) -> None:
                 client.set(key, os.urandom(64) if kind != b"string" else os.urandom(4_096))
 
 
-def committed_offsets(bootstrap: str) -> Mapping[tuple[str, int], int]:
-    """What the dispatchers have acknowledged; nothing where Kafka does not say."""
-    partitions = [TopicPartition(topic.name, number) for topic in REQUESTS.values() for number in range(3)]
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": DISPATCHERS_GROUP, "log_level": 0})
-    try:
-        found = consumer.committed(partitions, TIMEOUT_S)
-    except KafkaException:
-        return {}
-    finally:
-        consumer.close()
-    return {(place.topic, place.partition): place.offset for place in found}
+def may_trace() -> bool:
+    """Whether strace may attach here to processes that it did not start."""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(("sleep", "60")) as sleeper:
+        strace = subprocess.Popen(
+            ("strace", "-qq", "-o", "/dev/null", "-p", str(sleeper.pid)), stderr=subprocess.DEVNULL
+        )
+        try:
+            while strace.poll() is None:
+                if tracer(sleeper.pid) == strace.pid:
+                    return True
+                time.sleep(POLL_S)
+            return False
+        finally:
+            sleeper.kill()
+            strace.wait()
+
+
+def tracer(pid: int) -> int:
+    """Which process traces this one; 0 where none does."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        found = TRACER.search(Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) if found else 0
+    return 0
 
 
 @asynccontextmanager
-async def failing_fsync(processes: Sequence[psutil.Process]) -> AsyncIterator[None]:
-    """Have every sync of these processes fail as on a broken disk."""
+async def failing_fsync(processes: Sequence[psutil.Process]) -> AsyncIterator[bool]:
+    """Have every sync of these processes fail as on a broken disk; False where one lives that can't be traced."""
     pids = [part for process in processes for part in ("-p", str(process.pid))]
     injection = f"inject={SYNCING}:error=EIO"
     strace = await asyncio.create_subprocess_exec(
@@ -80,9 +98,24 @@ async def failing_fsync(processes: Sequence[psutil.Process]) -> AsyncIterator[No
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        yield
+        yield await _attached(strace, processes)
     finally:
         # It detaches, and they go on; it is gone already where all of them are.
         with suppress(ProcessLookupError):
             strace.terminate()
         await strace.wait()
+
+
+async def _attached(strace: asyncio.subprocess.Process, processes: Sequence[psutil.Process]) -> bool:
+    while strace.returncode is None:
+        if any(tracer(process.pid) == strace.pid for process in processes):
+            return True
+        await asyncio.sleep(POLL_S)
+    # Another fault may have ended them before.
+    return not any(_lives(process) for process in processes)
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -22,9 +22,19 @@ from deploy.local.servers.postgres import find_home, postgres
 from deploy.local.servers.redis import answers_ping, redis
 from deploy.local.service import Service, StackError
 from tests.acceptance.faults import clocks, disks, network
+from tests.acceptance.faults.evidence import End, Unreached, Window
 from tests.acceptance.faults.member import RESTART_S, Healthy, Member
 from tests.acceptance.faults.proxy import Proxy
-from tests.acceptance.faults.schedule import BROKERS, CLOCKED, DISPATCHERS, POSTGRES, REDIS, WORKERS
+from tests.acceptance.faults.schedule import (
+    ALL_DISPATCHERS,
+    BROKERS,
+    CLOCKED,
+    DISPATCHERS,
+    POSTGRES,
+    REDIS,
+    WORKERS,
+    Means,
+)
 
 #: Short, so that a lease runs out within a schedule, and long enough for two busy cores.
 LEASE_S: Final = 5.0
@@ -45,17 +55,19 @@ POSTGRES_OPTIONS: Final = ("-c", "max_wal_size=64MB", "-c", "min_wal_size=32MB")
 
 
 class FaultStack:
-    """Every process of the stack by its name, and the ways to each.
+    """Every process of the stack by its name, and the ways to each; ``means`` are those that this machine has."""
 
-    ``isolated`` says that the namespaces of network and mounts are our own.
-    """
-
-    def __init__(self, directory: Path, *, isolated: bool) -> None:
+    def __init__(self, directory: Path, means: frozenset[Means]) -> None:
         self.directory = directory
-        self.isolated = isolated
+        self.means = means
+        self.isolated = Means.NAMESPACES in means
         self._bug = directory / "bug"
-        #: Points of a crash that were never reached.
-        self.unreached: list[str] = []
+        #: Points of a crash that nobody came by, faults that could not be made, and processes that ended by themselves.
+        self.unreached: list[Unreached] = []
+        self.impotent: list[str] = []
+        self.ends: list[End] = []
+        #: The faults of the run before.
+        self.windows_before: tuple[Window, ...] = ()
         self._paths = StackPaths(directory)
         numbers = iter(free_ports(2 * len(BROKERS) + 4))
         self.listeners = {name: (next(numbers), next(numbers)) for name in BROKERS}
@@ -179,9 +191,9 @@ class FaultStack:
         await asyncio.sleep(RESTART_S)
         await self.healthy_soon()
 
-    def crash_file(self, name: str) -> Path:
-        """Holds the point at which a process is to die; it removes the file when it does."""
-        return self.crashes / name
+    def crash_file(self, target: str) -> Path:
+        """Holds the point at which a worker, or whichever dispatcher gets there first, is to die."""
+        return self.crashes / target
 
     async def _start_all(self, members: Sequence[Member]) -> None:
         self.members.update({member.name: member for member in members})
@@ -212,12 +224,14 @@ class FaultStack:
 
     def _dispatcher(self, name: str) -> Member:
         (port,) = free_ports(1)
-        return self._process(name, "tests.acceptance.faults.dispatcher", {"HEADRACE_METRICS_PORT": str(port)})
+        own = {"HEADRACE_METRICS_PORT": str(port), "FAULTS_CRASH": str(self.crash_file(ALL_DISPATCHERS))}
+        return self._process(name, "tests.acceptance.faults.dispatcher", own)
 
     def _worker(self, name: str) -> Member:
         own = {
             "HEADRACE_CACHE_DIR": str(self._paths.cache / name),
             "HEADRACE_GENERATE_SLOTS": "16",
+            "FAULTS_CRASH": str(self.crash_file(name)),
             "FAULTS_RELEASE": self.releases.get(name, ""),
         }
         return self._process(name, "tests.acceptance.faults.worker", own)
@@ -227,18 +241,17 @@ class FaultStack:
             "HEADRACE_LEASE_S": str(LEASE_S),
             "HEADRACE_HOST": name,
             "FAULTS_EXECUTIONS": str(self.executions),
-            "FAULTS_CRASH": str(self.crash_file(name)),
             "FAULTS_BUG": str(self._bug),
             **own,
             **(clocks.environment(self.clock(name)) if name in CLOCKED else {}),
         }
         service = process(name, module, self._paths, environment, stop_rank=1)
         addresses = self._addresses(self._proxy_ports)
-        log_path = self._paths.log(name)
-        return Member(self._grouped(service), log_path, addresses, service.is_healthy, self._paths.ready / name)
+        log_path, ready = self._paths.log(name), self._paths.ready / name
+        return Member(self._grouped(service), log_path, addresses, service.is_healthy, self.ends, ready)
 
     def _server(self, service: Service, serves: Healthy) -> Member:
-        return Member(service, self._paths.log(service.name), {}, serves)
+        return Member(service, self._paths.log(service.name), {}, serves, self.ends)
 
     def _grouped(self, service: Service) -> Service:
         if not self.isolated:

@@ -1,12 +1,14 @@
 """From a strike to what it does: each fault is a block in which it holds, undone at the block's end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from tests.acceptance.faults import clocks, disks, network, servers
 from tests.acceptance.faults.crashes import Point
+from tests.acceptance.faults.evidence import Unreached
 from tests.acceptance.faults.load import Flavour, Load
 from tests.acceptance.faults.network import Direction
 from tests.acceptance.faults.schedule import BROKERS, DISPATCHERS, WORKERS, Fault, Strike
@@ -59,10 +61,10 @@ async def inflicted(strike: Strike, stack: FaultStack, load: Load) -> AsyncItera
                     await undoing.enter_async_context(stack.members[broker].down())
             case Fault.STORM:
                 await undoing.enter_async_context(_storm(stack))
-            case Fault.AFTER_OFFSETS:
-                await undoing.enter_async_context(_dead_after_offsets(stack, strike.target))
             case Fault.FSYNC_ERRORS:
-                await undoing.enter_async_context(servers.failing_fsync(stack.members[strike.target].family()))
+                family = stack.members[strike.target].family()
+                if not await undoing.enter_async_context(servers.failing_fsync(family)):
+                    stack.impotent.append(f"{strike.fault} of {strike.target}")
             case Fault.KILL_BACKEND:
                 await asyncio.to_thread(servers.kill_backend, stack.dsn)
             case Fault.TERMINATE_BACKENDS:
@@ -99,6 +101,8 @@ def _simple(strike: Strike, stack: FaultStack, load: Load) -> AbstractContextMan
             return _armed(stack, target, Point.ADMISSION)
         case Fault.AFTER_PRODUCE:
             return _armed(stack, target, Point.PRODUCE)
+        case Fault.AFTER_OFFSETS:
+            return _armed(stack, target, Point.OFFSETS)
         case Fault.CUT if server == "peers":
             return _without_peers(stack, process)
         case Fault.CUT:
@@ -134,17 +138,19 @@ def _simple(strike: Strike, stack: FaultStack, load: Load) -> AbstractContextMan
 
 
 @contextmanager
-def _armed(stack: FaultStack, name: str, point: Point) -> Iterator[None]:
-    file = stack.crash_file(name)
+def _armed(stack: FaultStack, target: str, point: Point) -> Iterator[None]:
+    file = stack.crash_file(target)
     unfinished = file.with_suffix(".new")
     unfinished.write_text(point)
     unfinished.rename(file)
+    begun_s = time.monotonic()
     try:
         yield
     finally:
-        if file.exists():
-            stack.unreached.append(f"{name}: {point}")
-            file.unlink(missing_ok=True)
+        ended_s = time.monotonic()
+        with suppress(FileNotFoundError):
+            file.unlink()
+            stack.unreached.append(Unreached(target, point, begun_s, ended_s))
 
 
 @contextmanager
@@ -187,21 +193,3 @@ async def _within(seconds: float, event: asyncio.Event) -> bool:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     return event.is_set()
-
-
-@asynccontextmanager
-async def _dead_after_offsets(stack: FaultStack, dispatcher: str) -> AsyncIterator[None]:
-    """Kill a dispatcher as soon as its group has committed offsets once more."""
-
-    async def kill() -> None:
-        before = await asyncio.to_thread(servers.committed_offsets, stack.servers["HEADRACE_KAFKA"])
-        while before == await asyncio.to_thread(servers.committed_offsets, stack.servers["HEADRACE_KAFKA"]):
-            pass
-        await stack.members[dispatcher].kill()
-
-    killing = asyncio.create_task(kill())
-    try:
-        yield
-    finally:
-        killing.cancel()
-        await asyncio.gather(killing, return_exceptions=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from schemas.events import FINAL_STATES, State
 from tests.acceptance.faults.bodies import FIRST
+from tests.acceptance.faults.effects import crashed, ineffective
 from tests.acceptance.faults.evidence import LEAVE, Evidence, Key, StatusRecord, Terminal
 from tests.acceptance.faults.executions import Execution
 from tests.acceptance.faults.interruptions import unexplained, wished
@@ -31,7 +32,7 @@ def judge(evidence: Evidence) -> list[Violation]:
     """Every promise that does not hold."""
     checks: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
         lost, invented, duplicate, conflicting, unseen, repeated, non_monotonic, reexecuted, stale, unjust, unheeded,
-        misplaced,
+        misplaced, crashed, ineffective,
     )  # fmt: skip
     return [violation for check in checks for violation in check(evidence)]
 

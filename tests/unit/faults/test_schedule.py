@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.faults.schedule import BLOCK_SEEDS, FAULTS_S, PLAYS, Fault, draw
+from tests.acceptance.faults.schedule import BLOCK_SEEDS, FAULTS_S, PLAYS, Fault, Means, draw
 
 SEEDS = st.integers(0, 10**9)
 unhurried = settings(deadline=None, max_examples=50)
@@ -49,7 +49,13 @@ def test_a_block_of_seeds_makes_every_fault(block: int) -> None:
 
 
 @unhurried
-@given(SEEDS)
-def test_an_ordinary_user_gets_only_faults_that_need_no_root(seed: int) -> None:
-    plays = {(play.fault, target) for play in PLAYS if not play.isolated for target in play.targets}
-    assert {(strike.fault, strike.target) for strike in draw(seed, isolated=False).strikes} <= plays
+@given(SEEDS, st.sets(st.sampled_from(Means)))
+def test_only_faults_are_drawn_that_can_be_made(seed: int, means: set[Means]) -> None:
+    plays = {(play.fault, target) for play in PLAYS if play.needs in (None, *means) for target in play.targets}
+    assert {(strike.fault, strike.target) for strike in draw(seed, means).strikes} <= plays
+
+
+def test_without_any_means_no_clock_jumps_and_no_disk_refuses_to_sync() -> None:
+    drawn = {strike.fault for seed in range(2 * BLOCK_SEEDS) for strike in draw(seed, ()).strikes}
+    assert drawn.isdisjoint({Fault.CLOCK_AHEAD, Fault.CLOCK_BACK, Fault.FSYNC_ERRORS, Fault.CUT})
+    assert Fault.KILL in drawn

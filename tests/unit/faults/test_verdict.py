@@ -27,6 +27,7 @@ CLEAN = Evidence(
     operations=(NEW, BAD),
     outcomes={0: Outcome.OK, 1: Outcome.OK},
     jobs={KEY: JOB},
+    settled_s={},
     committed=(EVENT,),
     uncommitted=(EVENT,),
     regressions=(),
@@ -35,6 +36,10 @@ CLEAN = Evidence(
     executions=(RUN,),
     wishes=(),
     windows=(),
+    windows_before=(),
+    unreached=(),
+    impotent=(),
+    ends=(),
 )
 
 
