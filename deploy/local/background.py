@@ -85,7 +85,7 @@ def until_started(supervisor: subprocess.Popen[bytes], paths: StackPaths, interr
     """Wait until the supervisor says that the stack is up; stop it once ``interrupts`` has an element.
 
     Raises:
-        StackError: the supervisor ended; with its log's last lines.
+        StackError: the supervisor ended; with its log's last lines. Or a process did, as soon as all were healthy.
         KeyboardInterrupt: we were interrupted, and the supervisor has ended.
     """
     while supervisor.poll() is None:
@@ -94,8 +94,11 @@ def until_started(supervisor: subprocess.Popen[bytes], paths: StackPaths, interr
             supervisor.wait()
             raise KeyboardInterrupt
         state = read_state(paths.state)
-        if state is not None and state.supervisor.pid == supervisor.pid and state.phase is Phase.READY:
-            return state
+        if state is not None and state.supervisor.pid == supervisor.pid:
+            if state.phase is Phase.READY:
+                return state
+            if state.phase is Phase.DEGRADED:
+                raise unfit(state, paths)
         time.sleep(POLL_S)
     raise StackError(f"the stack did not start; {last_lines(paths.log('supervisor'))}")
 
@@ -111,9 +114,14 @@ def running_stack(plan: Plan) -> StackState | None:
         return None
     if state.phase is Phase.READY and (plan.servers_only or state.has_processes()):
         return state
+    raise unfit(state, plan.paths)
+
+
+def unfit(state: StackState, paths: StackPaths) -> StackError:
+    """What is wrong with a stack that runs, but not as it should."""
     flaw = f"is {state.phase.value}" if state.phase is not Phase.READY else "has servers only"
     ended = "".join(f"; {service.name} ended with exit code {service.exit_code}" for service in state.ended())
-    raise StackError(f"the stack in {plan.directory} {flaw}{ended}: stop it with `make down`, then start it again")
+    return StackError(f"the stack in {paths.directory} {flaw}{ended}: stop it with `make down`, then start it again")
 
 
 def down(paths: StackPaths) -> bool:
