@@ -13,9 +13,18 @@ from pathlib import Path
 
 from deploy.local.ports import LOOPBACK
 from deploy.local.service import Command, Creation, Service, StackError, being_made
+from deploy.local.state import write_private
 
-#: The file that says where the home is.
+#: The home in a directory that the server's user can reach; the file that says where it is otherwise; and the one in
+#: such a home that says whose it is.
+PRIVATE = "private"
 POINTER = "home"
+OWNER = "owner"
+
+#: Where data outlive a boot of the machine, and nobody tidies up.
+LASTING = Path("/var/lib")
+
+ANEW = "Begin anew with `make clean`."
 
 ROLE = "headrace"
 DATABASE = "headrace"
@@ -117,40 +126,66 @@ def find_programs() -> Path:
 
 
 def find_home(directory: Path) -> PostgresHome:
-    """The home that ``directory`` holds or points to; made on the first call.
+    """The home of the stack whose directory for Postgres this is; made on the first call.
 
-    It lies in ``directory`` if the server's user can get there, else in a directory of its own under
-    the system's temporary one (a checkout under a private home directory is out of reach).
+    It lies in ``directory`` if the server's user can get there, else in a directory of its own (a checkout under a
+    private home directory is out of reach). It stays the same when ``directory`` is moved.
+
+    Raises:
+        StackError: it lay elsewhere, and is gone or belongs to another stack.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    user = server_user()
+    user, pointer = server_user(), directory / POINTER
     known = home_of(directory)
-    if known is not None and known.is_dir():
-        return PostgresHome(known, user)
-    home = PostgresHome(make_private(directory, user), user)
-    home.password_file.write_text(secrets.token_urlsafe(24))
-    home.password_file.chmod(0o600)
+    if known is None and pointer.exists():
+        raise StackError(f"{directory} is a copy: the data in {pointer.read_text()} are its original's. {ANEW}")
+    if known is not None and not known.is_dir():
+        raise StackError(f"Postgres's data in {known} are gone. {ANEW}")
+    home = PostgresHome(known or make_private(directory, user), user)
+    if pointer.exists():
+        (home.directory / OWNER).write_text(str(directory))
+    if not home.password_file.exists():
+        write_private(home.password_file, secrets.token_urlsafe(24).encode())
     shutil.chown(home.password_file, user)
-    # Last, so that a home which is pointed to has its password.
-    (directory / POINTER).write_text(str(home.directory))
     return home
 
 
 def home_of(directory: Path) -> Path | None:
-    """Where the home of ``directory`` lies; None if none was made."""
-    pointer = directory / POINTER
-    return Path(pointer.read_text()) if pointer.exists() else None
+    """Where the home of ``directory`` lies; None if none was made, or if it is the one of what ``directory`` copies."""
+    private, pointer = directory / PRIVATE, directory / POINTER
+    if private.is_dir():
+        return private
+    if not pointer.exists():
+        return None
+    home = Path(pointer.read_text())
+    return home if is_owned(home, directory) else None
+
+
+def is_owned(home: Path, directory: Path) -> bool:
+    """Whether a home that lies elsewhere belongs to ``directory``, and not to another that points to it, too."""
+    note = home / OWNER
+    owner = Path(note.read_text()) if note.exists() else directory
+    pointer = owner / POINTER
+    return owner == directory or not pointer.exists() or pointer.read_text() != str(home)
 
 
 def make_private(directory: Path, user: str) -> Path:
     """Make a directory for ``user`` alone, in ``directory`` if that user can reach it."""
     if can_reach(directory, user):
-        private = directory / "private"
-        private.mkdir(mode=0o700, exist_ok=True)
+        private = directory / PRIVATE
+        private.mkdir(mode=0o700)
     else:
-        private = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+        private = Path(tempfile.mkdtemp(prefix="headrace-postgres-", dir=place_elsewhere(directory)))
+        (directory / POINTER).write_text(str(private))
     shutil.chown(private, user)
     return private
+
+
+def place_elsewhere(directory: Path) -> Path:
+    """Where a home lasts for as long as ``directory``, whose other data are nothing without it."""
+    temporary = Path(tempfile.gettempdir())
+    is_temporary = directory.is_relative_to(temporary) or not os.access(LASTING, os.W_OK)
+    return temporary if is_temporary else LASTING
 
 
 def can_reach(directory: Path, user: str) -> bool:

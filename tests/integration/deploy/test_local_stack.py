@@ -104,7 +104,9 @@ def execute(database: str, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_what_was_written_is_there_after_down_and_up(plan: Plan) -> None:
+def test_what_was_written_is_there_after_down_and_up_also_where_the_directory_was_moved_to(
+    plan: Plan, tmp_path: Path
+) -> None:
     first = start(plan)
     write_record(first.environment["HEADRACE_KAFKA"], "kept", b"a record")
     execute(first.environment["HEADRACE_DATABASE"], "CREATE TABLE kept AS SELECT 7 AS value")
@@ -113,9 +115,15 @@ def test_what_was_written_is_there_after_down_and_up(plan: Plan) -> None:
     assert_gone(processes)
     assert not down(plan.paths)
 
-    second = start(plan)
-    assert read_record(second.environment["HEADRACE_KAFKA"], "kept") == b"a record"
-    assert execute(second.environment["HEADRACE_DATABASE"], "SELECT value FROM kept") == [(7,)]
+    moved = plan_in(tmp_path / "moved")
+    moved.directory.parent.mkdir()
+    plan.directory.rename(moved.directory)
+    try:
+        second = start(moved)
+        assert read_record(second.environment["HEADRACE_KAFKA"], "kept") == b"a record"
+        assert execute(second.environment["HEADRACE_DATABASE"], "SELECT value FROM kept") == [(7,)]
+    finally:
+        clean(moved.paths)
 
 
 def test_nothing_outlives_a_killed_supervisor(plan: Plan) -> None:

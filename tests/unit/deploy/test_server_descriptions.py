@@ -1,15 +1,19 @@
 """How the three servers are configured."""
 
 import os
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from deploy.local.servers.kafka import bootstrap, kafka
-from deploy.local.servers.postgres import find_home, home_of, postgres
+from deploy.local.servers.postgres import LASTING, find_home, home_of, place_elsewhere, postgres
 from deploy.local.servers.redis import redis
+from deploy.local.service import StackError
 
 
 def options_of(argv: tuple[str, ...]) -> dict[str, str]:
@@ -55,43 +59,90 @@ def test_redis_forgets_the_least_recently_used_and_writes_nothing(tmp_path: Path
     assert settings["--bind"] == "127.0.0.1"
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory where everybody gets."""
+    with tempfile.TemporaryDirectory(prefix="headrace-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize(("durable", "fsync"), [(True, None), (False, "off")])
-def test_only_data_that_nobody_needs_go_without_fsync(tmp_path: Path, durable: bool, fsync: str | None) -> None:
-    home = find_home(tmp_path / "postgres")
-    try:
-        options = options_of(postgres(home, 15432, durable=durable).command.argv)
-    finally:
-        remove_home(tmp_path / "postgres")
+def test_only_data_that_nobody_needs_go_without_fsync(reachable: Path, durable: bool, fsync: str | None) -> None:
+    options = options_of(postgres(find_home(reachable), 15432, durable=durable).command.argv)
     assert options.get("fsync") == fsync
     assert options["max_connections"] == "200"
 
 
-def test_the_password_is_generated_once_and_closed_to_others(tmp_path: Path) -> None:
-    home = find_home(tmp_path)
-    try:
-        again = find_home(tmp_path)
-        assert home.url(1) == again.url(1)
-        assert home.url(1).startswith("postgresql+psycopg2://headrace:")
-        assert stat.S_IMODE(home.password_file.stat().st_mode) == 0o600
-        assert stat.S_IMODE(home.directory.stat().st_mode) == 0o700
-    finally:
-        remove_home(tmp_path)
+def test_the_password_is_generated_once_and_closed_to_others(reachable: Path) -> None:
+    home = find_home(reachable)
+    again = find_home(reachable)
+    assert home.url(1) == again.url(1)
+    assert home.url(1).startswith("postgresql+psycopg2://headrace:")
+    assert stat.S_IMODE(home.password_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.directory.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
-def test_data_go_where_the_server_can_reach_them(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
+def test_data_move_with_their_directory(reachable: Path) -> None:
+    before = find_home(reachable / "before")
+    url = before.url(1)
+    (reachable / "before").rename(reachable / "after")
+    after = find_home(reachable / "after")
+    assert after.directory == reachable / "after" / before.directory.name
+    assert after.url(1) == url
+    assert home_of(reachable / "before") is None
+
+
+def test_a_copy_has_data_of_its_own(reachable: Path) -> None:
+    original = find_home(reachable / "original")
+    shutil.copytree(reachable / "original", reachable / "copy")
+    copy = find_home(reachable / "copy")
+    assert copy.directory.is_relative_to(reachable / "copy")
+    assert find_home(reachable / "original") == original
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A directory where only root gets."""
+    directory = tmp_path / "closed"
+    directory.mkdir(mode=0o700)
+    yield directory
+    for pointer in directory.glob("*/home"):
+        shutil.rmtree(pointer.read_text(), ignore_errors=True)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
+
+
+@as_root
+def test_data_go_where_the_server_can_reach_them(tmp_path: Path, closed: Path) -> None:
     home = find_home(closed / "postgres")
-    try:
-        assert not home.directory.is_relative_to(tmp_path)
-        assert home_of(closed / "postgres") == home.directory
-    finally:
-        remove_home(closed / "postgres")
+    assert not home.directory.is_relative_to(tmp_path)
+    assert home_of(closed / "postgres") == home.directory
+    assert find_home(closed / "postgres") == home
 
 
-def remove_home(directory: Path) -> None:
-    home = home_of(directory)
-    assert home is not None
-    (home / "password").unlink()
-    home.rmdir()
+@as_root
+def test_data_that_lie_elsewhere_stay_with_a_directory_that_is_moved_and_not_with_its_copy(closed: Path) -> None:
+    home = find_home(closed / "postgres")
+    (closed / "postgres").rename(closed / "moved")
+    assert find_home(closed / "moved") == home
+
+    shutil.copytree(closed / "moved", closed / "copy")
+    assert home_of(closed / "copy") is None
+    with pytest.raises(StackError, match="is a copy"):
+        find_home(closed / "copy")
+    assert find_home(closed / "moved") == home
+
+
+@as_root
+def test_data_that_are_gone_are_missed(closed: Path) -> None:
+    shutil.rmtree(find_home(closed / "postgres").directory)
+    with pytest.raises(StackError, match=r"are gone\. Begin anew with `make clean`"):
+        find_home(closed / "postgres")
+
+
+def test_data_that_lie_elsewhere_last_as_long_as_their_directory() -> None:
+    assert place_elsewhere(Path(tempfile.gettempdir()) / "stack") == Path(tempfile.gettempdir())
+    lasting = place_elsewhere(Path("/root/headrace/var/stack/postgres"))
+    assert lasting == (LASTING if os.access(LASTING, os.W_OK) else Path(tempfile.gettempdir()))
