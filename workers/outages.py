@@ -4,13 +4,13 @@ That is nobody's fault but the infrastructure's, so it neither ends a job nor co
 """
 
 import asyncio
-import errno
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from runtime.io_errors import may_pass
 from schemas.errors import ServerUnreachable
 from workers.context import JobContext
 
@@ -26,13 +26,6 @@ BACKOFF_S: Final = 0.2
 BACKOFF_LIMIT_S: Final = 10.0
 #: How soon a job that waits sees that it shall not go on: well within the time that a leaving worker has.
 LOOK_S: Final = 0.2
-#: What a disk answers that is full, ill or lost, and a process that has too many files open. It may pass.
-TROUBLES: Final = frozenset(
-    {
-        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE,
-        errno.ENOMEM,
-    }
-)  # fmt: skip
 
 
 async def insist(
@@ -50,7 +43,7 @@ async def insist(
         try:
             return await call()
         except (ServerUnreachable, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in TROUBLES:
+            if isinstance(error, OSError) and not may_pass(error):
                 raise
             log.warning("job %s waits: %s Trying again in %.1f s.", ctx.job.id, error, backoff_s)
         # Jitter, so that the jobs do not all come back at once.
