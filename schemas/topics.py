@@ -9,6 +9,8 @@ from schemas import limits
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
+#: Copies of each record, each on a broker of its own; a cluster that is meant to be smaller has fewer.
+COPIES: Final = 3
 
 
 class Kind(StrEnum):
@@ -70,6 +72,15 @@ DEAD_LETTERS: Final = {
 ALL: Final = (
     *REQUESTS.values(), CONTROL, WORK, WORKERS, PROGRESS, STATUS, RESULTS, METRICS, *DEAD_LETTERS.values(),
 )  # fmt: skip
+
+
+def in_sync(copies: int) -> int:
+    """How many of the copies a record must have before Kafka acknowledges it (``min.insync.replicas``).
+
+    One may be away, and the topic is written all the same. With fewer, a broker's loss would take along what it
+    acknowledged alone.
+    """
+    return max(1, copies - 1)
 
 
 def kind_of(request_topic: str) -> Kind:

@@ -9,7 +9,12 @@ from producers.cli.choices import ChoiceOf
 from producers.cli.exits import Exit
 from producers.cli.output import Format, Table, form_option, note, show
 from producers.cli.target import Target, targeted
-from runtime.topic_admin import Difference, TopicAdmin
+from runtime.topic_admin import TopicAdmin
+from runtime.topic_differences import COPIES, Difference
+from schemas import topics as contract
+
+#: Which brokers take more copies, and how fast, nobody but the cluster's operator can say.
+REASSIGN = "kafka-reassign-partitions.sh --execute"
 
 
 class Action(StrEnum):
@@ -28,26 +33,38 @@ def topics(target: Target, action: Action, form: Format) -> int:
     """Compare the topics with the contract, create those that are missing, or mend all.
 
     compare lists the differences, and exits with 1 where there are any. create leaves existing topics
-    as they are. mend also gives them the contract's settings and number of partitions.
+    as they are. mend also gives them the contract's settings and number of partitions; what it can't mend
+    is the number of copies, and it exits with 1 where there are too few.
     """
     admin = TopicAdmin(target.settings.kafka)
     match action:
         case Action.COMPARE:
             return _compare(admin, form)
         case Action.CREATE:
-            _list(form, [topic.name for topic in admin.create_missing()])
-            for item in admin.differences():
-                note(f"{item.topic.name}: {item.setting} is {item.found}, not {item.wanted}: `headrace topics mend`")
+            created = admin.create_missing()
+            _list(form, [topic.name for topic in created])
+            if created and (copies := admin.copies()) < contract.COPIES:
+                note(f"Copies of each record: {copies}. A cluster of {contract.COPIES} brokers would have more.")
+            _tell(admin.differences())
         case Action.MEND:
             found = admin.differences()
-            admin.mend(found)
-            _list(form, sorted({item.topic.name for item in found}))
+            left = admin.mend(found)
+            _list(form, sorted({item.topic.name for item in found if item not in left}))
+            _tell(left)
+            return Exit.FAILED if left else Exit.OK
     return Exit.OK
 
 
 def repair(found: Sequence[Difference]) -> str:
     """The line that mends the differences."""
+    if all(item.setting == COPIES for item in found):
+        return REASSIGN
     return f"headrace topics {'create' if all(item.found is None for item in found) else 'mend'}"
+
+
+def _tell(found: Sequence[Difference]) -> None:
+    for item in found:
+        note(f"{item.topic.name}: {item.setting} is {item.found}, not {item.wanted}: `{repair([item])}`")
 
 
 def _compare(admin: TopicAdmin, form: Format) -> int:

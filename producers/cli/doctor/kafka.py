@@ -13,7 +13,8 @@ from producers.cli.target import Target
 from producers.cli.topics import repair
 from runtime.kafka import placed_consumer
 from runtime.kafka_version import kafka_version
-from runtime.topic_admin import Difference, TopicAdmin
+from runtime.topic_admin import TopicAdmin
+from runtime.topic_differences import Difference
 from schemas.codec import decode
 from schemas.errors import ServerUnreachable
 from schemas.events import Heartbeat

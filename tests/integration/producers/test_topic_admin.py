@@ -13,9 +13,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from runtime.topic_admin import Difference, TopicAdmin, TopicRefused
+from runtime.topic_admin import TopicAdmin, TopicRefused
+from runtime.topic_differences import Difference
 from schemas.errors import ServerUnreachable
-from schemas.topics import Topic
+from schemas.topics import Topic, in_sync
 
 
 @pytest.fixture
@@ -41,6 +42,14 @@ def test_missing_topics_are_created_as_planned_and_only_once(kafka: str, names: 
     assert admin.create_missing(wanted) == wanted
     assert admin.differences(wanted) == []
     assert admin.create_missing(wanted) == []
+
+
+def test_a_topic_says_itself_how_many_copies_a_record_must_have(kafka: str, names: list[str]) -> None:
+    admin, wanted = TopicAdmin(kafka), plan(names)[:1]
+    admin.create_missing(wanted)
+    setting = config_of(kafka, names[0])["min.insync.replicas"]
+
+    assert (setting.value, setting.is_default) == (str(in_sync(admin.copies())), False)
 
 
 def test_every_setting_that_differs_is_named_and_mended(kafka: str, names: list[str]) -> None:
