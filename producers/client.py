@@ -72,6 +72,7 @@ class Headrace:
             InvalidRequest: a field is out of range, or the tenant is another than the client's.
             RequestTooLarge: it is over the size limit. Nothing was sent.
             ServerUnreachable: Kafka did not acknowledge it; it may have arrived all the same.
+            ClientClosed: the client was closed meanwhile; likewise.
         """
         return self.send(request, traceparent=traceparent).result()
 
@@ -109,6 +110,7 @@ class Headrace:
         Raises:
             InvalidRequest: the id has the wrong form, or the reason is too long. Nothing was sent.
             ServerUnreachable: Kafka did not acknowledge it; ask again.
+            ClientClosed: the client was closed meanwhile.
         """
         self._want("cancel", job_id, reason, keep_partial=keep_partial)
 

@@ -1,10 +1,12 @@
 """Requests on their way to Kafka: checked as the intake will check them, then sent once and acknowledged."""
 
+import threading
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
 
+from producers.errors import ClientClosed
 from runtime.kafka import Delivery, Publisher
 from schemas.codec import decode_control, decode_request, encode, new_traceparent
 from schemas.errors import InvalidRequest, ServerUnreachable, shown
@@ -14,6 +16,8 @@ from schemas.topics import CONTROL, REQUESTS, Kind, Topic
 
 #: What Kafka has not acknowledged by then is reported as not sent.
 ACKNOWLEDGE_MS: Final = 10_000
+#: librdkafka looks once a second for what was not acknowledged in time, and tells of it then.
+REPORT_S: Final = 2.0
 #: Less than a worker's, as a client often sends one request and waits.
 LINGER_MS: Final = 1
 
@@ -23,12 +27,16 @@ _KINDS: Final = {request_type: kind for kind, request_type in REQUEST_TYPES.item
 class Sender:
     """Sends for one tenant; any thread may use it, and none waits."""
 
-    def __init__(self, kafka: str, tenant: str) -> None:
+    def __init__(self, kafka: str, tenant: str, acknowledge_ms: int = ACKNOWLEDGE_MS) -> None:
         self._kafka = kafka
         self._tenant = tenant
+        self._close_s = acknowledge_ms / 1_000 + REPORT_S
         # Not idempotent: the first event would wait half a second for a producer id, and the intake
         # runs a request once however often its record is there.
-        self._publisher = Publisher(kafka, "client", LINGER_MS, ACKNOWLEDGE_MS, idempotent=False)
+        self._publisher = Publisher(kafka, "client", LINGER_MS, acknowledge_ms, idempotent=False)
+        self._lock = threading.Lock()
+        #: What Kafka has not told of yet; None once the sender is closed.
+        self._open: set[Future[str]] | None = set()
 
     def send(self, request: Request, kind: Kind, job_id: str, traceparent: str | None) -> Future[str]:
         """Send a request under this id, which is its key and its idempotency key: a copy of it is run once.
@@ -36,6 +44,8 @@ class Sender:
         Raises:
             InvalidRequest: a field is out of range, or the tenant is another.
             RequestTooLarge: it is over the size limit.
+            ServerUnreachable: too much waits for Kafka already.
+            ClientClosed: the sender is closed.
         """
         return self._publish(REQUESTS[kind], self._checked(request, kind, job_id), job_id, job_id, traceparent)
 
@@ -44,6 +54,7 @@ class Sender:
 
         Raises:
             InvalidRequest: an id has the wrong form, or the reason is too long.
+            ServerUnreachable, ClientClosed: as ``send``.
         """
         value = encode(event)
         decode_control(value, {})
@@ -51,8 +62,12 @@ class Sender:
         return self._publish(CONTROL, value, event.job_id, event_id, None)
 
     def close(self) -> None:
-        """Wait for what is on its way, as long as an acknowledgement may take."""
-        self._publisher.close(ACKNOWLEDGE_MS / 1_000)
+        """Wait for what is on its way, as long as Kafka may take; whoever waits then gets ``ClientClosed``."""
+        self._publisher.close(self._close_s)
+        with self._lock:
+            left, self._open = self._open, None
+        for sent in left or ():
+            sent.set_exception(ClientClosed())
 
     def _checked(self, request: Request, kind: Kind, job_id: str) -> bytes:
         if request.tenant not in (DEFAULT_TENANT, self._tenant):
@@ -72,22 +87,40 @@ class Sender:
         sent: Future[str] = Future()
         # Kafka can't be told to forget it, so it can't be cancelled.
         sent.set_running_or_notify_cancel()
+        with self._lock:
+            if self._open is None:
+                raise ClientClosed
+            self._open.add(sent)
 
         def settle(delivery: Delivery) -> None:
+            if not self._forget(sent):
+                return
             if delivery.error:
                 sent.set_exception(ServerUnreachable("Kafka", self._kafka, delivery.error))
             else:
                 sent.set_result(job_id)
 
-        self._publisher.publish(
-            topic,
-            msgspec.Raw(value),
-            key=job_id,
-            event_id=event_id,
-            traceparent=traceparent or new_traceparent(),
-            on_delivery=settle,
-        )
+        try:
+            self._publisher.publish(
+                topic,
+                msgspec.Raw(value),
+                key=job_id,
+                event_id=event_id,
+                traceparent=traceparent or new_traceparent(),
+                on_delivery=settle,
+            )
+        except BaseException:
+            self._forget(sent)
+            raise
         return sent
+
+    def _forget(self, sent: "Future[str]") -> bool:
+        """Whether it was not told yet what became of it; whoever asks first tells."""
+        with self._lock:
+            if self._open is None or sent not in self._open:
+                return False
+            self._open.remove(sent)
+            return True
 
 
 def kind_of(request: Request) -> Kind:

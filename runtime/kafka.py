@@ -60,7 +60,8 @@ OnDelivery = Callable[[Delivery], None]
 class Publisher:
     """The producer of one process; every method may be called from any thread, and none waits but ``flush``.
 
-    ``on_delivery`` runs in the publisher's own thread, must not block, and is called exactly once an event.
+    ``on_delivery`` runs in the publisher's own thread, must not block, and is called exactly once an event, but for
+    what ``close`` gives up.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Publisher:
         return self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Flush, then stop the delivery thread."""
+        """Flush, then stop the delivery thread: nobody hears what becomes of an event that is not settled by then."""
         self._producer.flush(timeout_s)
         self._closed.set()
         # It polls for longer where the clock was set back and nothing is left to be reported.
