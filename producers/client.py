@@ -42,7 +42,7 @@ class Headrace:
         self._cluster = Cluster(kafka)
         self._archive = Archive(database, tenant) if database else None
         self._sender = Sender(kafka, tenant)
-        self._tail = ResultTail(kafka, tenant, self._cluster.results_at_start)
+        self._tail = ResultTail(self._cluster, tenant)
         self._searches = Searches(self._cluster, self._archive, tenant)
         self._closed = threading.Event()
 
@@ -158,7 +158,7 @@ class Headrace:
 
         Raises:
             ResultTimeout: there is none within ``timeout_s``; the job goes on.
-            ServerUnreachable: Kafka is away.
+            ServerUnreachable: Kafka is away; the job goes on, and its result may be asked for again.
             ClientClosed: the client was closed meanwhile.
         """
         waiting = self.expect(job_id)

@@ -21,8 +21,11 @@ TIMEOUT_S: Final = 5.0
 #: How far the clocks of clients, workers and brokers may be apart.
 CLOCK_SKEW: Final = timedelta(minutes=10)
 RETRY_S: Final = 0.1
-#: A partition is getting its leader: it was created a moment ago, or a broker was lost.
-_PASSING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+#: A partition is getting its leader: it was created a moment ago, or a broker was lost. The last is librdkafka's own
+#: word for it, as it asks only for partitions that it has been told of.
+_PASSING: Final = frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION}
+)
 NEEDED: Final = (*REQUESTS.values(), CONTROL, PROGRESS, STATUS, RESULTS)
 
 

@@ -1,7 +1,6 @@
 """The events of one job, read from the partitions in which its key lies."""
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,9 +10,9 @@ import msgspec
 from confluent_kafka import KafkaError, Message
 
 from producers.cluster import Cluster
+from producers.silence import Silence
 from runtime.kafka import placed_consumer
 from schemas.codec import decode
-from schemas.errors import ServerUnreachable
 from schemas.events import ProgressEvent, StatusEvent
 from schemas.results import ResultEvent
 from schemas.topics import PROGRESS, RESULTS, STATUS, Topic
@@ -24,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: A poll returns at least so often, to look whether it should stop.
 POLL_S: Final = 0.1
-#: After so much silence the brokers are asked whether they are still there: longer than a leader's election.
-SILENCE_S: Final = 15.0
 #: A copy comes soon after its original, so these need not be all events of the job.
 REMEMBERED_IDS: Final = 10_000
 
@@ -34,8 +31,6 @@ _EVENT_TYPES: Final[dict[str, object]] = {
     STATUS.name: StatusEvent,
     RESULTS.name: ResultEvent,
 }
-#: librdkafka reports these and goes on by itself.
-_PASSING: Final = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
 
 
 class JobFeed:
@@ -53,7 +48,7 @@ class JobFeed:
         self._next: dict[str, int] = {}
         self._ended: set[str] = set()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._silent_since = time.monotonic()
+        self._silence = Silence(cluster)
 
     @property
     def caught_up(self) -> bool:
@@ -67,18 +62,15 @@ class JobFeed:
             ServerUnreachable: no broker answers, or it refuses to be read.
         """
         message = self._consumer.poll(POLL_S)
+        self._silence.hear([message] if message else [])
         if message is None:
-            self._check_silence()
             return None
-        self._silent_since = time.monotonic()
         error = message.error()
         if error is None:
             return self._event(message)
         if error.code() == KafkaError._PARTITION_EOF:
             self._ended.add(message.topic() or "")
             self._next[message.topic() or ""] = message.offset() or 0
-        elif error.code() not in _PASSING:
-            raise ServerUnreachable("Kafka", self._cluster.bootstrap, error.str())
         return None
 
     def behind(self, ends: dict[str, int]) -> bool:
@@ -121,8 +113,3 @@ class JobFeed:
         if len(self._seen) > REMEMBERED_IDS:
             self._seen.popitem(last=False)
         return False
-
-    def _check_silence(self) -> None:
-        if time.monotonic() - self._silent_since > SILENCE_S:
-            self._cluster.check()
-            self._silent_since = time.monotonic()

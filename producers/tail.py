@@ -3,16 +3,18 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
+from producers.cluster import Cluster
 from producers.errors import ClientClosed
+from producers.silence import SILENCE_S, Silence
 from runtime.kafka import next_messages, placed_consumer
 from schemas.codec import decode
+from schemas.errors import ServerUnreachable
 from schemas.results import ResultEvent
 from schemas.topics import RESULTS
 
@@ -27,12 +29,15 @@ HELD_BYTES: Final = 64 * 1024 * 1024
 
 
 class ResultTail:
-    """Follows the results topic from the offsets ``at``; it starts to read with the first question."""
+    """Follows the results topic from where it ended when the client connected; it reads from the first question on.
 
-    def __init__(self, bootstrap: str, tenant: str, at: Mapping[int, int]) -> None:
-        self._bootstrap = bootstrap
+    Whoever waits while Kafka is away gets ``ServerUnreachable``, and may ask again: nothing is missed.
+    """
+
+    def __init__(self, cluster: Cluster, tenant: str, silence_s: float = SILENCE_S) -> None:
+        self._cluster = cluster
         self._tenant = tenant
-        self._places = [TopicPartition(RESULTS.name, partition, offset) for partition, offset in at.items()]
+        self._silence_s = silence_s
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, None] = OrderedDict()
         self._held: OrderedDict[str, tuple[ResultEvent, int]] = OrderedDict()
@@ -67,14 +72,11 @@ class ResultTail:
     def close(self) -> None:
         """Stop reading; whoever waits gets ``ClientClosed``."""
         self._closed.set()
-        if self._thread:
-            self._thread.join()
         with self._lock:
-            waiters = [waiter for waiters in self._waiters.values() for waiter in waiters]
-            self._waiters.clear()
-        for waiter in waiters:
-            if waiter.set_running_or_notify_cancel():
-                waiter.set_exception(ClientClosed())
+            thread = self._thread
+        if thread:
+            thread.join()
+        self._fail(ClientClosed())
 
     def _forget(self, job_id: str, done: Future[ResultEvent]) -> None:
         if not done.cancelled():
@@ -84,16 +86,41 @@ class ResultTail:
             if others:
                 self._waiters[job_id] = others
 
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            waiters = [waiter for waiters in self._waiters.values() for waiter in waiters]
+            self._waiters.clear()
+        for waiter in waiters:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_exception(error)
+
     def _read(self) -> None:
-        consumer = placed_consumer(self._bootstrap, self._places)
+        places = [TopicPartition(RESULTS.name, *place) for place in self._cluster.results_at_start.items()]
+        consumer = placed_consumer(self._cluster.bootstrap, places)
+        silence = Silence(self._cluster, self._silence_s)
         try:
             while not self._closed.is_set():
-                # Errors among them are outages, over which the consumer goes on by itself.
-                for message in next_messages(consumer, BATCH, POLL_S):
-                    if message.error() is None:
-                        self._take(message)
+                try:
+                    self._read_some(consumer, silence)
+                except ServerUnreachable as error:
+                    # The consumer goes on by itself, once it can.
+                    self._fail(error)
+        # Whatever went wrong belongs to whoever waits; the next question starts anew.
+        except Exception as error:
+            with self._lock:
+                self._thread = None
+            self._fail(error)
         finally:
             consumer.close()
+
+    def _read_some(self, consumer: Consumer, silence: Silence) -> None:
+        messages = next_messages(consumer, BATCH, POLL_S)
+        for message in messages:
+            if message.error() is None:
+                self._take(message)
+        # While nobody waits, nobody has to know that Kafka is away.
+        if messages or self._waiters:
+            silence.hear(messages)
 
     def _take(self, message: Message) -> None:
         key, value = message.key(), message.value()

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,14 @@ from deploy.local.temporary import temporary_stack
 from producers import Headrace
 from producers.cli import main
 from producers.cli.exits import Exit
+from producers.cluster import Cluster
+from producers.tail import ResultTail
 from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas.errors import ServerUnreachable
-from schemas.requests import GenerateRequest
+from schemas.requests import DEFAULT_TENANT, GenerateRequest
+from schemas.results import ResultEvent
 from schemas.topics import ALL
+from tests.integration.producers.stub import StubPlatform
 
 PROMPT = GenerateRequest(model="m", prompt="p")
 
@@ -70,6 +74,31 @@ def test_a_frozen_kafka_is_told_in_time_and_the_request_may_be_sent_again(stack:
                 client.submit(request)
             assert time.monotonic() - started_s < 20
         assert client.submit(request) == "mine"
+
+
+def test_a_wait_for_ones_own_job_ends_while_kafka_is_away_and_may_be_repeated(stack: StackState) -> None:
+    kafka = stack.environment["HEADRACE_KAFKA"]
+    TopicAdmin(kafka).create_missing()
+    with (
+        closing(StubPlatform(kafka)) as platform,
+        closing(Cluster(kafka)) as cluster,
+        closing(ResultTail(cluster, DEFAULT_TENANT, silence_s=0.5)) as tail,
+    ):
+        tail.expect("awaited")
+        with frozen(stack, "kafka"), pytest.raises(ServerUnreachable, match="Kafka"):
+            result_of(tail, "awaited")
+        platform.succeed("awaited")
+        while True:
+            # It takes a moment to be back.
+            with suppress(ServerUnreachable):
+                assert result_of(tail, "awaited").job_id == "awaited"
+                return
+
+
+def result_of(tail: ResultTail, job_id: str) -> ResultEvent:
+    waiting = tail.result(job_id)
+    assert waiting is not None
+    return waiting.result(20)
 
 
 def test_the_doctor_is_done_in_time_whatever_hangs(
