@@ -7,7 +7,7 @@ with Headrace.connect() as headrace:
 
 from producers.asynchronous import AsyncHeadrace
 from producers.client import Headrace
-from producers.errors import ClientClosed, DeadLetterNotFound, NotRetried
+from producers.errors import ClientClosed, DeadLetterNotFound, NotRetried, ResultGone
 from producers.status import JobStatus
 
-__all__ = ["AsyncHeadrace", "ClientClosed", "DeadLetterNotFound", "Headrace", "JobStatus", "NotRetried"]
+__all__ = ["AsyncHeadrace", "ClientClosed", "DeadLetterNotFound", "Headrace", "JobStatus", "NotRetried", "ResultGone"]

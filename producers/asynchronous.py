@@ -52,10 +52,10 @@ class AsyncHeadrace:
         """As ``Headrace.retry``."""
         return await asyncio.to_thread(self._client.retry, job_id, reason, new_id=new_id)
 
-    async def result(self, job_id: str, timeout_s: float | None = None) -> ResultEvent:
+    async def result(self, job_id: str, timeout_s: float | None = None, *, ended: bool = False) -> ResultEvent:
         """As ``Headrace.result``; cancelling the task ends the wait."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self._client.expect(job_id)), timeout_s)
+            return await asyncio.wait_for(asyncio.wrap_future(self._client.expect(job_id, ended=ended)), timeout_s)
         except TimeoutError:
             raise ResultTimeout(job_id, timeout_s or 0.0) from None
 

@@ -43,7 +43,7 @@ class Headrace:
         self._archive = Archive(database, tenant) if database else None
         self._sender = Sender(kafka, tenant)
         self._tail = ResultTail(self._cluster, tenant)
-        self._searches = Searches(self._cluster, self._archive, tenant)
+        self._searches = Searches(self._cluster, self._archive, self._tail)
         self._closed = threading.Event()
 
     @classmethod
@@ -153,15 +153,18 @@ class Headrace:
         self._want("retry", job_id, reason, new_id=retried)
         return retried
 
-    def result(self, job_id: str, timeout_s: float | None = None) -> ResultEvent:
+    def result(self, job_id: str, timeout_s: float | None = None, *, ended: bool = False) -> ResultEvent:
         """Wait for the job's terminal event, whoever submitted it; failed jobs have theirs too.
+
+        With ``ended`` the job is known to have ended, and what is not there any more is not waited for.
 
         Raises:
             ResultTimeout: there is none within ``timeout_s``; the job goes on.
+            ResultGone: the job has ended, and its result is older than the results topic keeps.
             ServerUnreachable: Kafka is away; the job goes on, and its result may be asked for again.
             ClientClosed: the client was closed meanwhile.
         """
-        waiting = self.expect(job_id)
+        waiting = self.expect(job_id, ended=ended)
         try:
             return waiting.result(timeout_s)
         except TimeoutError:
@@ -169,10 +172,13 @@ class Headrace:
         finally:
             waiting.cancel()
 
-    def expect(self, job_id: str) -> Future[ResultEvent]:
+    def expect(self, job_id: str, *, ended: bool = False) -> Future[ResultEvent]:
         """As ``result``, but don't wait. Cancel the future when it is no longer wanted."""
         self._check_open()
-        return self._tail.result(job_id) or self._searches.result(job_id)
+        waiting, may_be_past = self._tail.result(job_id)
+        if may_be_past:
+            self._searches.begin(job_id, ended=ended)
+        return waiting
 
     def watch(
         self, job_id: str, timeout_s: float | None = None, *, stopped: threading.Event | None = None
@@ -233,8 +239,8 @@ class Headrace:
             return
         self._closed.set()
         self._sender.close()
-        self._tail.close()
         self._searches.close()
+        self._tail.close()
         self._cluster.close()
         if self._archive:
             self._archive.close()

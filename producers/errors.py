@@ -2,6 +2,7 @@
 
 from schemas.errors import HeadraceError
 from schemas.events import FINAL_STATES, State
+from schemas.topics import DAY_MS, RESULTS
 
 
 class ClientClosed(HeadraceError):
@@ -26,6 +27,19 @@ class NotRetried(HeadraceError):
         )
         super().__init__(
             f"Job {job_id!r} is {state}; only one that has failed, was cancelled or has expired is retried. {advice}"
+        )
+
+
+class ResultGone(HeadraceError):
+    """The job has ended, and its result is kept no longer where the client may look."""
+
+    code = "result_gone"
+
+    def __init__(self, job_id: str) -> None:
+        days = (RESULTS.retention_ms or 0) // DAY_MS
+        super().__init__(
+            f"Job {job_id!r} has ended, and its result is not on the results topic, which keeps one for {days} days. "
+            "Postgres has it: connect with a database (--database, HEADRACE_DATABASE)."
         )
 
 

@@ -1,8 +1,9 @@
-"""The results of a client's own jobs, by one reader of the whole results topic."""
+"""The results that a client waits for, by one reader of the whole results topic."""
 
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future
 from typing import Final
 
@@ -13,7 +14,7 @@ from producers.cluster import Cluster
 from producers.errors import ClientClosed
 from producers.silence import SILENCE_S, Silence
 from runtime.kafka import next_messages, placed_consumer
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.errors import ServerUnreachable
 from schemas.results import ResultEvent
 from schemas.topics import RESULTS
@@ -53,76 +54,33 @@ class ResultTail:
             if len(self._pending) > PENDING_JOBS:
                 self._pending.popitem(last=False)
 
-    def result(self, job_id: str) -> Future[ResultEvent] | None:
-        """The result of an expected job, now or later; None for a job that is not known here."""
+    def result(self, job_id: str) -> tuple[Future[ResultEvent], bool]:
+        """A job's result, now or later; and whether it may lie further back, where it has to be looked for.
+
+        Raises:
+            ClientClosed: it is too late.
+        """
         waiter: Future[ResultEvent] = Future()
         with self._lock:
             if job_id in self._held:
                 waiter.set_result(self._held[job_id][0])
-                return waiter
-            if job_id not in self._pending or self._closed.is_set():
-                return None
+                return waiter, False
+            if self._closed.is_set():
+                raise ClientClosed
             self._waiters.setdefault(job_id, []).append(waiter)
             waiter.add_done_callback(lambda done: self._forget(job_id, done))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._read, name="headrace-results", daemon=True)
                 self._thread.start()
-        return waiter
+            return waiter, job_id not in self._pending
 
-    def close(self) -> None:
-        """Stop reading; whoever waits gets ``ClientClosed``."""
-        self._closed.set()
+    def is_awaited(self, job_ids: Iterable[str]) -> bool:
+        """Whether somebody waits for one of these."""
         with self._lock:
-            thread = self._thread
-        if thread:
-            thread.join()
-        self._fail(ClientClosed())
+            return any(job_id in self._waiters for job_id in job_ids)
 
-    def _forget(self, job_id: str, done: Future[ResultEvent]) -> None:
-        if not done.cancelled():
-            return
-        with self._lock:
-            others = [waiter for waiter in self._waiters.pop(job_id, []) if waiter is not done]
-            if others:
-                self._waiters[job_id] = others
-
-    def _fail(self, error: Exception) -> None:
-        with self._lock:
-            waiters = [waiter for waiters in self._waiters.values() for waiter in waiters]
-            self._waiters.clear()
-        for waiter in waiters:
-            if waiter.set_running_or_notify_cancel():
-                waiter.set_exception(error)
-
-    def _read(self) -> None:
-        places = [TopicPartition(RESULTS.name, *place) for place in self._cluster.results_at_start.items()]
-        consumer = placed_consumer(self._cluster.bootstrap, places)
-        silence = Silence(self._cluster, self._silence_s)
-        try:
-            while not self._closed.is_set():
-                try:
-                    self._read_some(consumer, silence)
-                except ServerUnreachable as error:
-                    # The consumer goes on by itself, once it can.
-                    self._fail(error)
-        # Whatever went wrong belongs to whoever waits; the next question starts anew.
-        except Exception as error:
-            with self._lock:
-                self._thread = None
-            self._fail(error)
-        finally:
-            consumer.close()
-
-    def _read_some(self, consumer: Consumer, silence: Silence) -> None:
-        messages = next_messages(consumer, BATCH, POLL_S)
-        for message in messages:
-            if message.error() is None:
-                self._take(message)
-        # While nobody waits, nobody has to know that Kafka is away.
-        if messages or self._waiters:
-            silence.hear(messages)
-
-    def _take(self, message: Message) -> None:
+    def take(self, message: Message) -> None:
+        """Give a record of the results topic to whoever waits for it; any other one is passed over."""
         key, value = message.key(), message.value()
         job_id = key.decode(errors="replace") if isinstance(key, bytes) else ""
         with self._lock:
@@ -137,9 +95,69 @@ class ResultTail:
         if event.tenant == self._tenant:
             self._deliver(job_id, event, len(value))
 
+    def give(self, event: ResultEvent) -> None:
+        """Give a result from elsewhere to whoever waits for it."""
+        self._deliver(event.job_id, event, len(encode(event)))
+
+    def fail(self, error: Exception, job_ids: Collection[str] | None = None) -> None:
+        """Tell whoever waits for one of these, or for any, that this is why it has ended."""
+        with self._lock:
+            ended = self._waiters.keys() if job_ids is None else self._waiters.keys() & set(job_ids)
+            waiters = [waiter for job_id in list(ended) for waiter in self._waiters.pop(job_id)]
+        for waiter in waiters:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_exception(error)
+
+    def close(self) -> None:
+        """Stop reading; whoever waits gets ``ClientClosed``."""
+        self._closed.set()
+        with self._lock:
+            thread = self._thread
+        if thread:
+            thread.join()
+        self.fail(ClientClosed())
+
+    def _forget(self, job_id: str, done: Future[ResultEvent]) -> None:
+        if not done.cancelled():
+            return
+        with self._lock:
+            others = [waiter for waiter in self._waiters.pop(job_id, []) if waiter is not done]
+            if others:
+                self._waiters[job_id] = others
+
+    def _read(self) -> None:
+        places = [TopicPartition(RESULTS.name, *place) for place in self._cluster.results_at_start.items()]
+        consumer = placed_consumer(self._cluster.bootstrap, places)
+        silence = Silence(self._cluster, self._silence_s)
+        try:
+            while not self._closed.is_set():
+                try:
+                    self._read_some(consumer, silence)
+                except ServerUnreachable as error:
+                    # The consumer goes on by itself, once it can.
+                    self.fail(error)
+        # Whatever went wrong belongs to whoever waits; the next question starts anew.
+        except Exception as error:
+            with self._lock:
+                self._thread = None
+            self.fail(error)
+        finally:
+            consumer.close()
+
+    def _read_some(self, consumer: Consumer, silence: Silence) -> None:
+        messages = next_messages(consumer, BATCH, POLL_S)
+        for message in messages:
+            if message.error() is None:
+                self.take(message)
+        # While nobody waits, nobody has to know that Kafka is away.
+        if messages or self._waiters:
+            silence.hear(messages)
+
     def _deliver(self, job_id: str, event: ResultEvent, size_bytes: int) -> None:
         with self._lock:
-            # No longer pending: a copy of the event finds nothing to do.
+            # A copy of the event finds nothing to do.
+            if job_id not in self._pending and job_id not in self._waiters:
+                return
             self._pending.pop(job_id, None)
             self._held[job_id] = event, size_bytes
             self._held_bytes += size_bytes

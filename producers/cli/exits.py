@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from producers.errors import DeadLetterNotFound
+from producers.errors import DeadLetterNotFound, ResultGone
 from runtime.settings import InvalidSetting
 from runtime.topic_admin import TopicsMissing
 from schemas.errors import HeadraceError, JobNotFound, RequestRefused, ResultTimeout, ServerUnreachable
@@ -26,7 +26,7 @@ def exit_of(error: HeadraceError) -> Exit:
     match error:
         case RequestRefused() | InvalidSetting():
             return Exit.USAGE
-        case JobNotFound() | DeadLetterNotFound():
+        case JobNotFound() | DeadLetterNotFound() | ResultGone():
             return Exit.NOT_FOUND
         case ServerUnreachable() | TopicsMissing():
             return Exit.UNREACHABLE

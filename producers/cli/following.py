@@ -36,13 +36,14 @@ def known(client: Headrace, job_id: str) -> JobStatus:
             time.sleep(POLL_S)
 
 
-def wait(client: Headrace, job_id: str, form: Format, timeout_s: float | None) -> int:
+def wait(client: Headrace, job_id: str, form: Format, timeout_s: float | None, *, ended: bool = False) -> int:
     """Write the job's result once it is there; the exit status.
 
     Raises:
         ResultTimeout: it is not there in time.
+        ResultGone: the job is known to have ``ended``, and it is there no more.
     """
-    event = client.result(job_id, timeout_s)
+    event = client.result(job_id, timeout_s, ended=ended)
     show(form, event, names_of(event), lambda: table_of(event))
     return _concluded(event)
 

@@ -18,10 +18,10 @@ from schemas.events import FINAL_STATES
 def results(target: Target, job: str, follow: bool, timeout_s: float | None, form: Format) -> int:
     """Print the result of JOB; with -o name a tuned model's id.
 
-    Exit 1 if the job failed, 124 if it has not ended.
+    Exit 1 if the job failed, 124 if it has not ended, 3 if its result is older than the topic keeps it.
     """
     with target.connect() as client:
-        status = known(client, job)
-        if status.state not in FINAL_STATES and not follow and timeout_s is None:
+        ended = known(client, job).state in FINAL_STATES
+        if not (ended or follow) and timeout_s is None:
             raise ResultTimeout(job, 0)
-        return wait(client, job, form, timeout_s)
+        return wait(client, job, form, timeout_s, ended=ended)

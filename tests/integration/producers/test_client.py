@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka import Message, TopicPartition
 
-from producers import ClientClosed, Headrace
+from producers import ClientClosed, Headrace, ResultGone
 from producers.ids import time_of
 from producers.partitions import partition_of
 from runtime.kafka import placed_consumer
@@ -126,6 +126,31 @@ def test_a_result_that_comes_while_somebody_else_waits_is_seen(client: Headrace,
     platform.succeed(job_id)
 
     assert waiting.result(WAIT_S).job_id == job_id
+
+
+def test_many_results_are_looked_for_at_once(topics_created: str, platform: StubPlatform) -> None:
+    past, coming, made = [new_id() for _ in range(300)], [new_id() for _ in range(100)], []
+    with Headrace.connect(topics_created) as other:
+        made = other.submit_many([PROMPT] * 100)
+    platform.succeed(*past, *made)
+
+    with Headrace.connect(topics_created) as client:
+        before = threading.active_count()
+        waiting = [client.expect(job_id) for job_id in (*past, *coming, *made)]
+        assert threading.active_count() <= before + 2
+        platform.succeed(*coming)
+        assert [waiter.result(WAIT_S).job_id for waiter in waiting] == [*past, *coming, *made]
+
+
+def test_a_result_that_is_kept_no_longer_is_told_where_the_job_is_known_to_have_ended(
+    client: Headrace, platform: StubPlatform
+) -> None:
+    there, gone = new_id(), new_id()
+    platform.succeed(there)
+
+    assert client.result(there, WAIT_S, ended=True).job_id == there
+    with pytest.raises(ResultGone, match=rf"{gone}.*30 days.*--database"):
+        client.result(gone, WAIT_S, ended=True)
 
 
 def test_the_same_id_sent_again_finds_the_first_result(topics_created: str, platform: StubPlatform) -> None:

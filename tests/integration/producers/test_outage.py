@@ -21,7 +21,6 @@ from producers.tail import ResultTail
 from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas.errors import ServerUnreachable
 from schemas.requests import DEFAULT_TENANT, GenerateRequest
-from schemas.results import ResultEvent
 from schemas.topics import ALL
 from tests.integration.producers.stub import StubPlatform
 
@@ -86,19 +85,13 @@ def test_a_wait_for_ones_own_job_ends_while_kafka_is_away_and_may_be_repeated(st
     ):
         tail.expect("awaited")
         with frozen(stack, "kafka"), pytest.raises(ServerUnreachable, match="Kafka"):
-            result_of(tail, "awaited")
+            tail.result("awaited")[0].result(20)
         platform.succeed("awaited")
         while True:
             # It takes a moment to be back.
             with suppress(ServerUnreachable):
-                assert result_of(tail, "awaited").job_id == "awaited"
+                assert tail.result("awaited")[0].result(20).job_id == "awaited"
                 return
-
-
-def result_of(tail: ResultTail, job_id: str) -> ResultEvent:
-    waiting = tail.result(job_id)
-    assert waiting is not None
-    return waiting.result(20)
 
 
 def test_the_doctor_is_done_in_time_whatever_hangs(

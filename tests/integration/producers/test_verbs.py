@@ -154,6 +154,16 @@ def test_results_of_a_job_that_has_not_ended_end_with_124(headrace: Call, platfo
     assert headrace("results", job_id, "--timeout", "0.2").status == Exit.TIMED_OUT
 
 
+def test_results_that_are_kept_no_longer_end_with_3(headrace: Call, platform: StubPlatform) -> None:
+    job_id = new_id()
+    platform.state(job_id, State.SUCCEEDED)
+    said = headrace("results", job_id)
+
+    assert (said.status, said.out) == (Exit.NOT_FOUND, "")
+    assert "result_gone" in said.err
+    assert "--database" in said.err
+
+
 def test_results_tell_the_tuned_models_name(headrace: Call, database: Database) -> None:
     job_id = new_id()
     with database.begin() as connection:

@@ -4,6 +4,7 @@ import pytest
 
 from producers.cli import main
 from producers.cli.exits import Exit, exit_of
+from producers.errors import ResultGone
 from runtime.settings import InvalidSetting
 from runtime.topic_admin import TopicRefused, TopicsMissing
 from schemas.errors import (
@@ -23,6 +24,7 @@ from schemas.errors import (
         (RequestTooLarge(2, 1), Exit.USAGE),
         (InvalidSetting("x"), Exit.USAGE),
         (JobNotFound("t", "j"), Exit.NOT_FOUND),
+        (ResultGone("j"), Exit.NOT_FOUND),
         (ServerUnreachable("Kafka", "a", "b"), Exit.UNREACHABLE),
         (TopicsMissing(["t"]), Exit.UNREACHABLE),
         (ResultTimeout("j", 1), Exit.TIMED_OUT),

@@ -32,8 +32,8 @@ def tail() -> Iterator[ResultTail]:
 
 
 def awaited(tail: ResultTail, error: type[Exception]) -> None:
-    waiting = tail.result("mine")
-    assert waiting is not None
+    waiting, may_be_past = tail.result("mine")
+    assert not may_be_past
     with pytest.raises(error):
         waiting.result(WAIT_S)
 
@@ -55,9 +55,10 @@ def test_whatever_ends_the_reader_is_told_and_the_next_question_starts_another()
 def test_nobody_waits_after_the_end() -> None:
     quiet = ResultTail(Away(RuntimeError()), "default")
     quiet.expect("mine")
-    waiting = quiet.result("mine")
+    waiting, _ = quiet.result("mine")
     quiet.close()
 
-    assert waiting is not None
     with pytest.raises(ClientClosed):
         waiting.result(0)
+    with pytest.raises(ClientClosed):
+        quiet.result("mine")
