@@ -1,6 +1,5 @@
 """The Python client: send requests, wait for results, watch jobs."""
 
-import itertools
 import logging
 import math
 import os
@@ -9,8 +8,9 @@ import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 from producers.archive import Archive
 from producers.cluster import Cluster
@@ -18,7 +18,7 @@ from producers.errors import ClientClosed, NotRetried
 from producers.feed import JobEvent
 from producers.ids import new_job_id
 from producers.search import Searches
-from producers.sender import Sender, kind_of
+from producers.sender import Sender, id_of, send_all
 from producers.status import JobStatus
 from producers.tail import ResultTail
 from producers.watch import last_status, watch_job
@@ -29,9 +29,6 @@ from schemas.requests import DEFAULT_TENANT, Request
 from schemas.results import ResultEvent
 
 logger = logging.getLogger(__name__)
-
-#: Requests that ``submit_many`` has on their way at once.
-IN_FLIGHT: Final = 10_000
 
 
 class Headrace:
@@ -77,29 +74,20 @@ class Headrace:
         return self.send(request, traceparent=traceparent).result()
 
     def submit_many(self, requests: Iterable[Request]) -> list[str]:
-        """Send requests together, and wait until Kafka has all of them; their ids in the same order.
+        """Send requests together, as fast as Kafka takes them, and wait until it has all; their ids in the same order.
 
-        Raises: as ``submit``, for the first that fails; those before it and some after it were sent.
+        Raises: as ``submit``, for the first that fails; those before it and some after it were sent. To send all of
+        them again then, give them ids: each runs once.
         """
-        source = iter(requests)
-        ids: list[str] = []
-        while batch := [self.send(request) for request in itertools.islice(source, IN_FLIGHT)]:
-            ids.extend(sent.result() for sent in batch)
-        return ids
+        return send_all(partial(self._send, request, id_of(request)) for request in requests)
 
     def send(self, request: Request, *, traceparent: str | None = None) -> Future[str]:
         """As ``submit``, but don't wait: the future has the job's id once Kafka has the request.
 
         Its callbacks run in the delivery thread and must not block. What is wrong with the request itself
-        is raised at once.
+        is raised at once, and that there is no room for it, as too much waits for Kafka already.
         """
-        self._check_open()
-        kind = kind_of(request)
-        job_id = request.id or new_job_id(kind)
-        # Before it is sent, for the result may be quick. Only a new id: that of one used before may lie further back.
-        if request.id is None:
-            self._tail.expect(job_id)
-        return self._sender.send(request, kind, job_id, traceparent)
+        return self._send(request, id_of(request), traceparent)
 
     def cancel(self, job_id: str, reason: str | None = None, *, keep_partial: bool = False) -> None:
         """Ask for a job to end early. Returns once Kafka has the wish; the job's result tells what came of it.
@@ -252,6 +240,13 @@ class Headrace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _send(self, request: Request, job_id: str, traceparent: str | None = None) -> Future[str]:
+        self._check_open()
+        # Before it is sent, for the result may be quick. Only a new id: that of one used before may lie further back.
+        if request.id is None:
+            self._tail.expect(job_id)
+        return self._sender.send(request, job_id, traceparent)
 
     def _want(
         self,

@@ -1,13 +1,16 @@
 """Requests on their way to Kafka: checked as the intake will check them, then sent once and acknowledged."""
 
 import threading
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
 
 from producers.errors import ClientClosed
-from runtime.kafka import Delivery, Publisher
+from producers.ids import new_job_id
+from runtime.kafka import BufferFull, Delivery, Publisher
 from schemas.codec import decode_control, decode_request, encode, new_traceparent
 from schemas.errors import InvalidRequest, ServerUnreachable, shown
 from schemas.events import ControlEvent
@@ -16,6 +19,10 @@ from schemas.topics import CONTROL, REQUESTS, Kind, Topic
 
 #: What Kafka has not acknowledged by then is reported as not sent.
 ACKNOWLEDGE_MS: Final = 10_000
+#: What is held for Kafka at most: it takes that within ``ACKNOWLEDGE_MS`` where it takes 7 MB/s.
+BUFFERED_KB: Final = 65_536
+#: Requests that ``send_all`` has on their way at once.
+IN_FLIGHT: Final = 10_000
 #: librdkafka looks once a second for what was not acknowledged in time, and tells of it then.
 REPORT_S: Final = 2.0
 #: Less than a worker's, as a client often sends one request and waits.
@@ -33,20 +40,23 @@ class Sender:
         self._close_s = acknowledge_ms / 1_000 + REPORT_S
         # Not idempotent: the first event would wait half a second for a producer id, and the intake
         # runs a request once however often its record is there.
-        self._publisher = Publisher(kafka, "client", LINGER_MS, acknowledge_ms, idempotent=False)
+        self._publisher = Publisher(
+            kafka, "client", LINGER_MS, acknowledge_ms, idempotent=False, buffered_kb=BUFFERED_KB
+        )
         self._lock = threading.Lock()
         #: What Kafka has not told of yet; None once the sender is closed.
         self._open: set[Future[str]] | None = set()
 
-    def send(self, request: Request, kind: Kind, job_id: str, traceparent: str | None) -> Future[str]:
+    def send(self, request: Request, job_id: str, traceparent: str | None) -> Future[str]:
         """Send a request under this id, which is its key and its idempotency key: a copy of it is run once.
 
         Raises:
             InvalidRequest: a field is out of range, or the tenant is another.
             RequestTooLarge: it is over the size limit.
-            ServerUnreachable: too much waits for Kafka already.
+            BufferFull: too much waits for Kafka already.
             ClientClosed: the sender is closed.
         """
+        kind = kind_of(request)
         return self._publish(REQUESTS[kind], self._checked(request, kind, job_id), job_id, job_id, traceparent)
 
     def control(self, event: ControlEvent) -> Future[str]:
@@ -54,7 +64,7 @@ class Sender:
 
         Raises:
             InvalidRequest: an id has the wrong form, or the reason is too long.
-            ServerUnreachable, ClientClosed: as ``send``.
+            BufferFull, ClientClosed: as ``send``.
         """
         value = encode(event)
         decode_control(value, {})
@@ -121,6 +131,38 @@ class Sender:
                 return False
             self._open.remove(sent)
             return True
+
+
+def send_all(sends: Iterable[Callable[[], Future[str]]]) -> list[str]:
+    """Send requests in their order, as fast as Kafka takes them, and wait until it has all; their ids.
+
+    Raises: what the first that fails raises.
+    """
+    ids: list[str] = []
+    waiting: deque[Future[str]] = deque()
+    for send in sends:
+        if len(waiting) == IN_FLIGHT:
+            ids.append(waiting.popleft().result())
+        while True:
+            try:
+                waiting.append(send())
+                break
+            except BufferFull:
+                # Large ones fill the buffer before they are many. Where none is ours, room is not ours to wait for.
+                if not waiting:
+                    raise
+                ids.append(waiting.popleft().result())
+    return ids + [sent.result() for sent in waiting]
+
+
+def id_of(request: Request) -> str:
+    """The id that the request was given, or a new one.
+
+    Raises:
+        InvalidRequest: it is no request.
+    """
+    kind = kind_of(request)
+    return request.id or new_job_id(kind)
 
 
 def kind_of(request: Request) -> Kind:

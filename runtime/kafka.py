@@ -30,6 +30,8 @@ DELIVERY_TIMEOUT_MS: Final = 60_000
 LINGER_MS: Final = 5
 #: Events that may wait for the broker at once; one more is refused instead of blocking an event loop.
 BUFFERED_EVENTS: Final = 200_000
+#: And their keys, values and headers together, for events of a megabyte. librdkafka would hold a gigabyte.
+BUFFERED_KB: Final = 262_144
 MISSING_TOPIC_MS: Final = 5_000
 #: The longest wait between two attempts to connect. librdkafka waits up to 10 s, and so a process would be back
 #: long after its broker.
@@ -43,6 +45,18 @@ READ_AHEAD: Final = {
 }
 POLL_S: Final = 0.1
 JOIN_S: Final = 1.0
+
+
+class BufferFull(ServerUnreachable):
+    """A process has published faster than Kafka takes it, or all the while that Kafka is away (retryable)."""
+
+    def __init__(self, address: str, waiting: int, buffered_kb: int = BUFFERED_KB) -> None:
+        limit = f"{BUFFERED_EVENTS:,} events" if waiting >= BUFFERED_EVENTS else f"{buffered_kb / 1024:g} MiB"
+        super().__init__(
+            "Kafka", address, f"{waiting:,} events wait for it already, and a process holds {limit} at most"
+        )
+        # It may well be there.
+        self.args = (f"Kafka at {address} is away, or slower than events come: {self.reason}. Wait, and repeat this.",)
 
 
 class Delivery(Struct, frozen=True, gc=False):
@@ -72,8 +86,10 @@ class Publisher:
         delivery_timeout_ms: int = DELIVERY_TIMEOUT_MS,
         *,
         idempotent: bool = True,
+        buffered_kb: int = BUFFERED_KB,
     ) -> None:
         self._bootstrap = bootstrap
+        self._buffered_kb = buffered_kb
         self._source = f"headrace/{source}"
         self._producer = WatchedProducer(
             {
@@ -90,6 +106,7 @@ class Publisher:
                 # Topics are created before any process starts, so one that is missing stays missing.
                 "topic.metadata.propagation.max.ms": MISSING_TOPIC_MS,
                 "queue.buffering.max.messages": BUFFERED_EVENTS,
+                "queue.buffering.max.kbytes": buffered_kb,
                 "message.max.bytes": 8_388_608,
                 "log_level": 4,
             }
@@ -113,7 +130,7 @@ class Publisher:
         """Send an event; ``key`` is also its CloudEvents subject, and its type is the topic's name unless given.
 
         Raises:
-            ServerUnreachable: the broker has been away so long that the buffer is full.
+            BufferFull: the broker is away or slow, and too much waits for it.
         """
         envelope = Envelope(
             id=event_id,
@@ -140,7 +157,7 @@ class Publisher:
                 topic, value, key, partition, on_delivery=_reporter(on_delivery), headers=list(headers)
             )
         except BufferError as error:
-            raise ServerUnreachable("Kafka", self._bootstrap, f"{BUFFERED_EVENTS:,} events wait for it") from error
+            raise BufferFull(self._bootstrap, len(self._producer), self._buffered_kb) from error
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything published so far is delivered or failed; the number still waiting."""
