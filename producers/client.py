@@ -10,9 +10,12 @@ from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
+
+import msgspec
 
 from producers.archive import Archive
+from producers.claims import Claims
 from producers.cluster import Cluster
 from producers.errors import ClientClosed, NotRetried
 from producers.feed import JobEvent
@@ -38,8 +41,9 @@ class Headrace:
         self.tenant = tenant
         self._cluster = Cluster(kafka)
         self._archive = Archive(database, tenant) if database else None
-        self._sender = Sender(kafka, tenant)
-        self._tail = ResultTail(self._cluster, tenant)
+        self._claims = Claims()
+        self._sender = Sender(kafka, tenant, self._claims)
+        self._tail = ResultTail(self._cluster, tenant, self._claims)
         self._searches = Searches(self._cluster, self._archive, self._tail)
         self._closed = threading.Event()
 
@@ -63,7 +67,8 @@ class Headrace:
     def submit(self, request: Request, *, traceparent: str | None = None) -> str:
         """Send a request, and wait until Kafka has it for good; the job's id.
 
-        A request without an id gets a new one. One with an id may be sent again after an error: it runs once.
+        A request without an id gets a new one. One with an id may be sent again after an error: it runs once. Where
+        the id was used for another request, that one's result stands, and ``result`` raises ``IdConflict``.
 
         Raises:
             InvalidRequest: a field is out of range, or the tenant is another than the client's.
@@ -100,7 +105,7 @@ class Headrace:
             ServerUnreachable: Kafka did not acknowledge it; ask again.
             ClientClosed: the client was closed meanwhile.
         """
-        self._want("cancel", job_id, reason, keep_partial=keep_partial)
+        self._want(ControlEvent(action="cancel", job_id=job_id, reason=reason, keep_partial=keep_partial))
 
     def pause(self, job_id: str, reason: str | None = None) -> None:
         """Ask for a job to wait until it is resumed: it gives its worker back, and keeps its last checkpoint.
@@ -109,14 +114,14 @@ class Headrace:
 
         Raises: as ``cancel``.
         """
-        self._want("pause", job_id, reason)
+        self._want(ControlEvent(action="pause", job_id=job_id, reason=reason))
 
     def resume(self, job_id: str, reason: str | None = None) -> None:
         """Let a paused job go on as soon as a worker is free.
 
         Raises: as ``cancel``.
         """
-        self._want("resume", job_id, reason)
+        self._want(ControlEvent(action="resume", job_id=job_id, reason=reason))
 
     def retry(self, job_id: str, reason: str | None = None, *, new_id: str | None = None) -> str:
         """Submit a job again that has failed, was cancelled or has expired; the id of the new job.
@@ -131,14 +136,14 @@ class Headrace:
         """
         found = self.status(job_id)
         if found.state is State.QUEUED:
-            self._want("retry", job_id, reason)
+            self._want(ControlEvent(action="retry", job_id=job_id, reason=reason))
             return job_id
         if found.state not in RETRIED_STATES:
             raise NotRetried(job_id, found.state)
         retried = new_id or new_job_id(found.kind)
         if new_id is None:
             self._tail.expect(retried)
-        self._want("retry", job_id, reason, new_id=retried)
+        self._want(ControlEvent(action="retry", job_id=job_id, reason=reason, new_id=retried))
         return retried
 
     def result(self, job_id: str, timeout_s: float | None = None, *, ended: bool = False) -> ResultEvent:
@@ -149,6 +154,7 @@ class Headrace:
         Raises:
             ResultTimeout: there is none within ``timeout_s``; the job goes on.
             ResultGone: the job has ended, and its result is older than the results topic keeps.
+            IdConflict: the result is of another request under this id than the one that this client sent. Told once.
             ServerUnreachable: Kafka is away; the job goes on, and its result may be asked for again.
             ClientClosed: the client was closed meanwhile.
         """
@@ -177,6 +183,7 @@ class Headrace:
 
         Raises:
             ResultTimeout: the job has not ended within ``timeout_s``; it goes on.
+            IdConflict: as ``result``.
             ServerUnreachable: Kafka is away.
             ClientClosed: the client was closed meanwhile.
         """
@@ -189,8 +196,12 @@ class Headrace:
 
         with closing(watch_job(self._cluster, self.tenant, job_id, is_over)) as events:
             for event in events:
-                yield event
-                if isinstance(event, ResultEvent):
+                if not isinstance(event, ResultEvent):
+                    yield event
+                elif conflict := self._claims.conflict(event):
+                    raise conflict
+                else:
+                    yield event
                     return
         self._check_open()
         if not wanted.is_set():
@@ -248,25 +259,9 @@ class Headrace:
             self._tail.expect(job_id)
         return self._sender.send(request, job_id, traceparent)
 
-    def _want(
-        self,
-        action: Literal["cancel", "retry", "pause", "resume"],
-        job_id: str,
-        reason: str | None,
-        *,
-        keep_partial: bool = False,
-        new_id: str | None = None,
-    ) -> None:
+    def _want(self, wish: ControlEvent) -> None:
         self._check_open()
-        wish = ControlEvent(
-            action=action,
-            job_id=job_id,
-            tenant=self.tenant,
-            reason=reason,
-            keep_partial=keep_partial,
-            new_id=new_id,
-        )
-        self._sender.control(wish).result()
+        self._sender.control(msgspec.structs.replace(wish, tenant=self.tenant)).result()
 
     def _check_open(self) -> None:
         if self._closed.is_set():

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from producers.claims import Claims
 from producers.errors import ClientClosed
 from producers.ids import new_job_id
 from runtime.kafka import BufferFull, Delivery, Publisher
@@ -34,9 +35,10 @@ _KINDS: Final = {request_type: kind for kind, request_type in REQUEST_TYPES.item
 class Sender:
     """Sends for one tenant; any thread may use it, and none waits."""
 
-    def __init__(self, kafka: str, tenant: str, acknowledge_ms: int = ACKNOWLEDGE_MS) -> None:
+    def __init__(self, kafka: str, tenant: str, claims: Claims, acknowledge_ms: int = ACKNOWLEDGE_MS) -> None:
         self._kafka = kafka
         self._tenant = tenant
+        self._claims = claims
         self._close_s = acknowledge_ms / 1_000 + REPORT_S
         # Not idempotent: the first event would wait half a second for a producer id, and the intake
         # runs a request once however often its record is there.
@@ -90,7 +92,10 @@ class Sender:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidRequest(f"The request can't be written as JSON: {error}") from error
         # A struct made in Python was never validated; better now than as a dead letter.
-        decode_request(kind, value, {})
+        checked = decode_request(kind, value, {})
+        if request.id:
+            # As the intake reads it, and as it is, where that refuses it.
+            self._claims.add(job_id, encode(checked), value)
         return value
 
     def _publish(self, topic: Topic, value: bytes, job_id: str, event_id: str, traceparent: str | None) -> Future[str]:

@@ -3,13 +3,14 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 import msgspec
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from producers.claims import Claims
 from producers.cluster import Cluster
 from producers.errors import ClientClosed
 from producers.silence import SILENCE_S, Silence
@@ -35,9 +36,10 @@ class ResultTail:
     Whoever waits while Kafka is away gets ``ServerUnreachable``, and may ask again: nothing is missed.
     """
 
-    def __init__(self, cluster: Cluster, tenant: str, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, cluster: Cluster, tenant: str, claims: Claims, silence_s: float = SILENCE_S) -> None:
         self._cluster = cluster
         self._tenant = tenant
+        self._claims = claims
         self._silence_s = silence_s
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, None] = OrderedDict()
@@ -63,7 +65,7 @@ class ResultTail:
         waiter: Future[ResultEvent] = Future()
         with self._lock:
             if job_id in self._held:
-                waiter.set_result(self._held[job_id][0])
+                self._settle([waiter], self._held[job_id][0])
                 return waiter, False
             if self._closed.is_set():
                 raise ClientClosed
@@ -165,7 +167,15 @@ class ResultTail:
                 _, (_, freed_bytes) = self._held.popitem(last=False)
                 self._held_bytes -= freed_bytes
             waiters = self._waiters.pop(job_id, [])
+        self._settle(waiters, event)
+
+    def _settle(self, waiters: Sequence[Future[ResultEvent]], event: ResultEvent) -> None:
+        conflict = self._claims.conflict(event) if waiters else None
         for waiter in waiters:
             # One that was cancelled is not asked.
-            if waiter.set_running_or_notify_cancel():
+            if not waiter.set_running_or_notify_cancel():
+                continue
+            if conflict:
+                waiter.set_exception(conflict)
+            else:
                 waiter.set_result(event)

@@ -9,7 +9,7 @@ from schemas import topics
 from schemas.codec import new_traceparent
 from schemas.events import CountProgress, State, StatusEvent
 from schemas.requests import DEFAULT_TENANT
-from schemas.results import Choice, ErrorInfo, GenerateResult, Result, ResultEvent, Terminal
+from schemas.results import Choice, ErrorInfo, GenerateResult, Lineage, Result, ResultEvent, Terminal
 from schemas.topics import Kind, Topic
 
 FLUSH_S = 10.0
@@ -58,10 +58,12 @@ class StubPlatform:
                 self._publish(topics.PROGRESS, event, job_id, f"{job_id}/1/{number}")
         self._publisher.flush(FLUSH_S)
 
-    def succeed(self, *job_ids: str, tenant: str = DEFAULT_TENANT, result: Result | None = None) -> None:
-        """End jobs well."""
+    def succeed(
+        self, *job_ids: str, tenant: str = DEFAULT_TENANT, result: Result | None = None, request: str = ""
+    ) -> None:
+        """End jobs well; ``request`` is the digest of what they were asked for."""
         for job_id in job_ids:
-            self._end(job_id, tenant, Terminal.SUCCEEDED, result or answer(), None)
+            self._end(job_id, tenant, Terminal.SUCCEEDED, result or answer(), None, request)
         self._publisher.flush(FLUSH_S)
 
     def fail(self, job_id: str, code: str = "model_not_found", message: str = "no such model") -> None:
@@ -79,7 +81,15 @@ class StubPlatform:
         """Close the connections."""
         self._publisher.close()
 
-    def _end(self, job_id: str, tenant: str, status: Terminal, result: Result | None, error: ErrorInfo | None) -> None:
+    def _end(
+        self,
+        job_id: str,
+        tenant: str,
+        status: Terminal,
+        result: Result | None,
+        error: ErrorInfo | None,
+        request: str = "",
+    ) -> None:
         event = ResultEvent(
             job_id=job_id,
             tenant=tenant,
@@ -89,6 +99,7 @@ class StubPlatform:
             finished_at=datetime.now(UTC) + timedelta(milliseconds=1),
             result=result,
             error=error,
+            lineage=Lineage(request=request),
         )
         self._publish(topics.RESULTS, event, job_id, result_id(tenant, job_id))
 

@@ -14,6 +14,7 @@ from deploy.local.stack import Plan
 from deploy.local.state import StackState
 from deploy.local.temporary import temporary_stack
 from producers import Headrace
+from producers.claims import Claims
 from producers.cli import main
 from producers.cli.exits import Exit
 from producers.cluster import Cluster
@@ -81,7 +82,7 @@ def test_a_wait_for_ones_own_job_ends_while_kafka_is_away_and_may_be_repeated(st
     with (
         closing(StubPlatform(kafka)) as platform,
         closing(Cluster(kafka)) as cluster,
-        closing(ResultTail(cluster, DEFAULT_TENANT, silence_s=0.5)) as tail,
+        closing(ResultTail(cluster, DEFAULT_TENANT, Claims(), silence_s=0.5)) as tail,
     ):
         tail.expect("awaited")
         with frozen(stack, "kafka"), pytest.raises(ServerUnreachable, match="Kafka"):

@@ -69,6 +69,21 @@ def test_submit_with_wait_prints_the_result(headrace: Call, platform: StubPlatfo
     assert said.err.strip() == job_id
 
 
+@pytest.mark.parametrize("option", ["--wait", "--watch"])
+def test_a_conflicting_request_does_not_get_the_first_ones_answer(
+    headrace: Call, platform: StubPlatform, option: str
+) -> None:
+    job_id = new_id()
+    platform.state(job_id, State.SUCCEEDED)
+    platform.succeed(job_id, request="0" * 64)
+    said = headrace("submit", "generate", "--model", "m", "--prompt", "p", "--id", job_id, option)
+
+    assert said.status == Exit.USAGE
+    assert "2026-05-01" not in said.out
+    assert "id_conflict" in said.err
+    assert headrace("results", job_id).status == Exit.OK
+
+
 def test_submit_with_watch_ends_as_the_job_does(headrace: Call, platform: StubPlatform) -> None:
     job_id = new_id()
     platform.state(job_id, State.QUEUED)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from producers.archive import Archive
+from producers.claims import Claims
 from producers.errors import ClientClosed
 from producers.search import Searches
 from producers.tail import ResultTail
@@ -38,7 +39,7 @@ class Shelf(Archive):
 @pytest.fixture
 def tail() -> Iterator[ResultTail]:
     away = Away(ServerUnreachable("Kafka", "127.0.0.1:1", "no answer"))
-    with closing(ResultTail(away, "default")) as made:
+    with closing(ResultTail(away, "default", Claims())) as made:
         yield made
 
 

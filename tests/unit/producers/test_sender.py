@@ -5,6 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from producers.claims import Claims
 from producers.errors import ClientClosed
 from producers.sender import Sender, send_all
 from runtime.kafka import BufferFull
@@ -26,14 +27,14 @@ class Silent:
 
 
 def sender(publisher: Silent) -> Sender:
-    made = Sender("127.0.0.1:1", "default")
+    made = Sender("127.0.0.1:1", "default", Claims())
     vars(made)["_publisher"].close(0)
     vars(made)["_publisher"] = publisher
     return made
 
 
 def test_closing_waits_until_it_is_known_what_was_not_acknowledged() -> None:
-    sending = Sender("127.0.0.1:1", "default", acknowledge_ms=200)
+    sending = Sender("127.0.0.1:1", "default", Claims(), acknowledge_ms=200)
     sent = sending.send(PROMPT, "mine", None)
     wish = sending.control(ControlEvent(action="cancel", job_id="mine"))
     sending.close()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from producers.claims import Claims
 from producers.cluster import Cluster
 from producers.errors import ClientClosed
 from producers.tail import ResultTail
@@ -26,7 +27,7 @@ class Away(Cluster):
 
 @pytest.fixture
 def tail() -> Iterator[ResultTail]:
-    made = ResultTail(Away(ServerUnreachable("Kafka", "127.0.0.1:1", "no answer")), "default", silence_s=0.0)
+    made = ResultTail(Away(ServerUnreachable("Kafka", "127.0.0.1:1", "no answer")), "default", Claims(), silence_s=0.0)
     yield made
     made.close()
 
@@ -45,7 +46,7 @@ def test_whoever_waits_is_told_that_kafka_is_away_and_may_ask_again(tail: Result
 
 
 def test_whatever_ends_the_reader_is_told_and_the_next_question_starts_another() -> None:
-    tail = ResultTail(Away(RuntimeError("a bug")), "default", silence_s=0.0)
+    tail = ResultTail(Away(RuntimeError("a bug")), "default", Claims(), silence_s=0.0)
     tail.expect("mine")
     awaited(tail, RuntimeError)
     awaited(tail, RuntimeError)
@@ -53,7 +54,7 @@ def test_whatever_ends_the_reader_is_told_and_the_next_question_starts_another()
 
 
 def test_nobody_waits_after_the_end() -> None:
-    quiet = ResultTail(Away(RuntimeError()), "default")
+    quiet = ResultTail(Away(RuntimeError()), "default", Claims())
     quiet.expect("mine")
     waiting, _ = quiet.result("mine")
     quiet.close()
