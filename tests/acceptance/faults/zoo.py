@@ -80,7 +80,8 @@ TRIALS: Final = (
         Strike(14, Fault.FREEZE, "worker-2", 8.5),
         Strike(25, Fault.FREEZE, "worker-3", 9),
     ),
-    _trial(Bug.LOCAL_CLOCK, Broken.REEXECUTED, Strike(2, Fault.CLOCK_AHEAD, "dispatcher-2", 6)),
+    # Long enough for several visits of the reaper, also where Postgres answers slowly.
+    _trial(Bug.LOCAL_CLOCK, Broken.REEXECUTED, Strike(2, Fault.CLOCK_AHEAD, "dispatcher-2", 12)),
     _trial(Bug.NO_TENANT, Broken.LOST),
     _trial(Bug.EARLY_DELETE, Broken.UNSEEN, Strike(2, Fault.TWO_BROKERS, "kafka-1+kafka-2", 5)),
     _trial(Bug.EARLY_PUBLISH, Broken.DUPLICATE, Strike(2, Fault.AFTER_COMPUTE, "worker-1", 3)),
