@@ -1,7 +1,7 @@
 """``headrace doctor``: what is there, what is wrong with it, and the line that mends it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Final
 
@@ -13,10 +13,12 @@ from producers.cli.doctor.servers import examine_dispatcher, examine_postgres, e
 from producers.cli.exits import Exit
 from producers.cli.output import Format, Table, form_option, note, show
 from producers.cli.target import Target, targeted
+from schemas.errors import HeadraceError, printable
 
 #: Each examination has its own time limits; this one is for what hangs in spite of them.
 PATIENCE_S: Final = 10.0
-EXAMINATIONS: Final = {
+Examination = Callable[[Target], list[Finding]]
+EXAMINATIONS: Final[Mapping[str, Examination]] = {
     "kafka": examine_kafka,
     "redis": examine_redis,
     "postgres": examine_postgres,
@@ -45,32 +47,34 @@ def doctor(target: Target, form: Format) -> int:
     return Exit.FAILED if ill else Exit.OK
 
 
-def examine(target: Target) -> list[Finding]:
+def examine(target: Target, examinations: Mapping[str, Examination] = EXAMINATIONS) -> list[Finding]:
     """Examine everything at once; the findings come in a fixed order."""
-    running = {name: _started(examination, target) for name, examination in EXAMINATIONS.items()}
+    running = {name: _started(name, examination, target) for name, examination in examinations.items()}
     wait(running.values(), PATIENCE_S)
     findings: list[Finding] = []
     for name, answer in running.items():
-        if answer.done():
-            findings.extend(answer.result())
-        else:
-            findings.append(_hanging(name, target))
+        findings.extend(answer.result() if answer.done() else [_hanging(name, target)])
     return findings
 
 
-def _started(examination: Callable[[Target], list[Finding]], target: Target) -> Future[list[Finding]]:
+def _started(name: str, examination: Examination, target: Target) -> Future[list[Finding]]:
     answer: Future[list[Finding]] = Future()
 
     def run() -> None:
         try:
             answer.set_result(examination(target))
-        # It is raised again where the answers are collected.
+        # Whatever it is, it is a finding: the others are needed all the more.
         except Exception as error:
-            answer.set_exception(error)
+            answer.set_result([_unexpected(name, error)])
 
     # Not a pool, which would wait at exit for what hangs.
     threading.Thread(target=run, daemon=True).start()
     return answer
+
+
+def _unexpected(name: str, error: Exception) -> Finding:
+    reason = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__}: {printable(str(error))}"
+    return Finding(name, "", Health.WRONG, problem=f"its examination failed: {reason}", repair=f"see the log of {name}")
 
 
 def _hanging(name: str, target: Target) -> Finding:

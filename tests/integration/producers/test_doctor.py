@@ -3,11 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from producers.cli import main
+from producers.cli.doctor.workers import heartbeats
 from producers.cli.exits import Exit
 from runtime.database import Database
 from runtime.database.migrate import upgrade
@@ -97,6 +99,32 @@ def test_a_whole_stack_is_well(
     assert found["postgres"]["version"].split(".")[0].isdigit()
     assert "worker-a (cpu)" in found["workers"]["address"]
     assert "worker-b" not in found["workers"]["address"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), -timedelta(hours=1)])
+def test_workers_are_heard_of_whatever_our_clock_says(topics_created: str, ahead: timedelta) -> None:
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(0.2):
+            beat(topics_created, "worker-c")
+
+    # It was heard of a moment ago, which only the broker's clock could tell.
+    beat(topics_created, "worker-d")
+    living = threading.Thread(target=live)
+    living.start()
+    try:
+        heard = heartbeats(topics_created, lambda: datetime.now(UTC) + ahead)
+    finally:
+        ended.set()
+        living.join()
+
+    assert [item.worker_id for item in heard] == ["worker-c"]
+
+
+def test_nobody_is_heard_of_where_nobody_lives_whatever_our_clock_says(topics_created: str) -> None:
+    beat(topics_created, "worker-e")
+    assert heartbeats(topics_created, lambda: datetime.now(UTC) - timedelta(hours=1)) == []
 
 
 def test_tables_that_are_missing_are_told_with_the_line_that_makes_them(

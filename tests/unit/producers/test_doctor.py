@@ -1,0 +1,29 @@
+"""The doctor, when an examination itself is ill."""
+
+from pathlib import Path
+
+from producers.cli.doctor import examine
+from producers.cli.doctor.finding import Finding, Health
+from producers.cli.target import Target
+from runtime.topic_admin import TopicRefused
+
+TARGET = Target.resolve({}, Path("/no/stack.env"), "127.0.0.1:1", None, "default")
+WELL = Finding("redis", "", Health.OK)
+
+
+def refused(target: Target) -> list[Finding]:
+    raise TopicRefused(f"Topic t at {target.settings.kafka}: no access")
+
+
+def broken(target: Target) -> list[Finding]:
+    raise KeyError(target.tenant)
+
+
+def test_an_examination_that_fails_is_a_finding_and_hides_no_other() -> None:
+    found = examine(TARGET, {"kafka": refused, "postgres": broken, "redis": lambda _: [WELL]})
+
+    assert [(item.name, item.health) for item in found] == [
+        ("kafka", Health.WRONG), ("postgres", Health.WRONG), ("redis", Health.OK),
+    ]  # fmt: skip
+    assert "Topic t at 127.0.0.1:1: no access" in found[0].problem
+    assert "KeyError" in found[1].problem
