@@ -10,11 +10,11 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from runtime.artifacts import Artifact, ArtifactGone, ArtifactStore
+from runtime.artifacts import Artifact, ArtifactGone, ArtifactStore, ArtifactUnreachable
 from runtime.database import checkpoints as rows
 from runtime.database.checkpoints import Checkpoint
 from runtime.database.thread import DatabaseThread
-from schemas.errors import ModelUnavailable, ServerUnreachable
+from schemas.errors import ServerUnreachable
 from schemas.events import Lease
 
 log = logging.getLogger(__name__)
@@ -150,9 +150,9 @@ class JobCheckpoints:
         except (msgspec.DecodeError, ArtifactGone) as error:
             log.warning("job %s: its checkpoint can't be used, it starts over: %s", lease.job_id, error)
             return None
-        except ModelUnavailable as error:
+        except ArtifactUnreachable as error:
             # Whoever started over now would replace hours of work by the next checkpoint.
-            raise ServerUnreachable("The artifact store", last.artifact_uri, str(error)) from error
+            raise error.server() from error
         return Found(last.position, decoded, directory)
 
     async def save(self, position: int, state: msgspec.Struct, write: Callable[[Path], None]) -> None:

@@ -45,6 +45,7 @@ async def evaluate(request: EvaluateRequest, ctx: JobContext) -> EvaluateResult:
 
     Raises:
         ModelNotFound, ModelUnavailable, ModelRejected: as ``Models.borrow``, or a loss is not a number.
+        ServerUnreachable: the store can't give a model now: the job is put off.
         DatasetUnreachable, DatasetInvalid: the data can't be used, or was changed; the message names the line (final).
         Unsupported: ``task`` was asked for, or the tokenizer has no end token (final).
         OutOfMemory: the device's memory does not suffice (retryable).

@@ -54,6 +54,7 @@ async def finetune(request: FineTuneRequest, ctx: JobContext) -> FineTuneResult:
     Raises:
         ModelNotFound, ModelRejected: the base can't be used (final).
         ModelUnavailable: no tier of the model cache has it now (retryable).
+        ServerUnreachable: the store can't give the base now: the job is put off.
         DatasetUnreachable, DatasetInvalid: the data can't be used; the message names the line (final).
         Unsupported: the method does not fit the model (final).
         TrainingDiverged: the loss became infinite or NaN (final).

@@ -28,6 +28,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
 
     Raises:
         ModelNotFound, ModelUnavailable, ModelRejected, AdapterMismatch: as ``Models.borrow``.
+        ServerUnreachable: the store can't give the model now: the job is put off.
         PromptTooLong: a prompt and its output do not fit the model's window (final).
         Unsupported: the model's tokenizer or architecture can't do it (final).
         OutOfMemory: the batch that it shared did not fit the device (retryable).

@@ -8,8 +8,10 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from runtime.artifacts import ArtifactUnreachable
 from runtime.io_errors import may_pass
 from schemas.errors import ServerUnreachable
 from workers.context import JobContext
@@ -53,16 +55,21 @@ async def insist(
 
 @asynccontextmanager
 async def borrow(ctx: JobContext, model: str, adapter: str | None = None) -> AsyncIterator["LoadedModel"]:
-    """Lend a model to the job until the block ends, once it is known where it is.
+    """Lend a model to the job until the block ends. While Postgres can't say where it is, the job waits.
 
     Raises:
         ModelNotFound, ModelRejected, AdapterMismatch, ModelUnavailable, OutOfMemory: as ``Models.borrow``.
-        JobStopped, JobSuspended, LeaseLost: seen while it waits for Postgres.
+        ServerUnreachable: the store can't give the model now. The job has not begun, so it is better put off than
+            kept waiting in a slot (retryable).
+        JobStopped, JobSuspended, LeaseLost: seen while it waits.
     """
     async with AsyncExitStack() as stack:
-        yield await insist(
-            ctx, lambda: stack.enter_async_context(ctx.models.borrow(ctx.job.tenant, model, adapter, ctx.meter))
-        )
+        borrowing = partial(ctx.models.borrow, ctx.job.tenant, model, adapter, ctx.meter)
+        try:
+            lent = await insist(ctx, lambda: stack.enter_async_context(borrowing()))
+        except ArtifactUnreachable as error:
+            raise error.server() from error
+        yield lent
 
 
 async def _wait(for_s: float, check: Callable[[], None]) -> None:

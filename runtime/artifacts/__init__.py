@@ -7,10 +7,10 @@ from pathlib import Path
 
 from runtime.artifacts.redis_tier import RedisTier
 from runtime.artifacts.remote import RemoteStore
-from runtime.artifacts.store import Artifact, ArtifactGone, ArtifactStore
+from runtime.artifacts.store import Artifact, ArtifactGone, ArtifactStore, ArtifactUnreachable
 from runtime.monitoring import Metrics
 
-__all__ = ["Artifact", "ArtifactGone", "ArtifactStore", "open_artifacts"]
+__all__ = ["Artifact", "ArtifactGone", "ArtifactStore", "ArtifactUnreachable", "open_artifacts"]
 
 
 def open_artifacts(store_uri: str, cache_dir: Path, redis_url: str, metrics: Metrics) -> ArtifactStore:

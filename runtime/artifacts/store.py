@@ -13,7 +13,7 @@ from runtime.artifacts.redis_tier import RedisTier
 from runtime.artifacts.remote import RemoteStore
 from runtime.artifacts.tier import Absent, Damaged, Missed
 from runtime.monitoring import Metrics
-from schemas.errors import ModelUnavailable
+from schemas.errors import ModelUnavailable, ServerUnreachable
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,18 @@ class Artifact:
 
 class ArtifactGone(ModelUnavailable):
     """The store answers, and does not have the artifact whole: asking again does not help."""
+
+
+class ArtifactUnreachable(ModelUnavailable):
+    """The store does not answer, or this worker's disk does not take the artifact: it may be there (retryable)."""
+
+    def __init__(self, uri: str, message: str) -> None:
+        self._uri = uri
+        super().__init__(message)
+
+    def server(self) -> ServerUnreachable:
+        """The same for whoever can wait: an outage, and not what becomes of a job."""
+        return ServerUnreachable("The artifact store", self._uri, str(self))
 
 
 class ArtifactStore:
@@ -77,7 +89,7 @@ class ArtifactStore:
 
         Raises:
             ArtifactGone: no tier has it whole, and the store has said so.
-            ModelUnavailable: the store does not answer, or this disk does not take it (retryable).
+            ArtifactUnreachable: the store does not answer, or this disk does not take it (retryable).
         """
         check_digest(artifact_sha256)
         with self._flights.of(artifact_sha256):
@@ -87,9 +99,10 @@ class ArtifactStore:
             try:
                 return self._from_redis(artifact_sha256) or self._from_remote(artifact_sha256, uri)
             except OSError as error:
-                raise ModelUnavailable(
+                raise ArtifactUnreachable(
+                    uri,
                     f"Artifact {artifact_sha256} can't be kept on this worker's disk: {error}. "
-                    "Try again once that has room, or on another worker."
+                    "Try again once that has room, or on another worker.",
                 ) from error
 
     def discard(self, artifact_sha256: str, uri: str) -> bool:
@@ -148,9 +161,10 @@ class ArtifactStore:
                 self._damaged.labels(tier=self._remote.name).inc()
             raise ArtifactGone(f"{_nowhere(artifact_sha256)}, and {error}. Make it again.") from error
         except Missed as error:
-            raise ModelUnavailable(
+            raise ArtifactUnreachable(
+                uri,
                 f"{_nowhere(artifact_sha256)}, and {error}. "
-                "Try again once the store answers and this worker's disk has room."
+                "Try again once the store answers and this worker's disk has room.",
             ) from error
         self._reads.labels(tier=self._remote.name).inc()
         if self._redis:

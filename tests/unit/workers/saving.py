@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime.artifacts import Artifact, ArtifactStore
+from runtime.artifacts import Artifact, ArtifactStore, ArtifactUnreachable
 from runtime.artifacts.remote import RemoteStore
 from runtime.monitoring import Metrics
 from workers.checkpoints import Found
@@ -17,11 +17,12 @@ State = TypeVar("State", bound=msgspec.Struct)
 
 
 class FailingArtifacts(ArtifactStore):
-    """A store below a directory, whose next publications fail."""
+    """A store below a directory, which is away for the next publications, or while it is said to be ``lost``."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(RemoteStore(f"file://{directory}/store"), directory / "cache", None, Metrics("test"))
         self.failures: list[Exception] = []
+        self.lost = False
         #: Called at each failure.
         self.listen: Callable[[], None] = lambda: None
 
@@ -31,6 +32,12 @@ class FailingArtifacts(ArtifactStore):
             self.listen()
             raise self.failures.pop()
         return super().publish(directory)
+
+    def fetch(self, artifact_sha256: str, uri: str) -> Path:
+        """See ``ArtifactStore``."""
+        if self.lost:
+            raise ArtifactUnreachable(uri, f"Artifact {artifact_sha256} can't be had.")
+        return super().fetch(artifact_sha256, uri)
 
 
 @dataclass

@@ -345,6 +345,18 @@ def test_a_tuned_model_is_asked_for_until_the_database_answers(workshop: Worksho
     assert workshop.run(structs.replace(REQUEST, model=tuned.model), "job-2")[0].base == "llama"
 
 
+def test_a_tuned_model_that_the_store_can_t_give_now_ends_no_job(workshop: Workshop) -> None:
+    tuned, _ = workshop.run(REQUEST)
+    request = structs.replace(REQUEST, model=tuned.model)
+    workshop.artifacts.lost = True
+
+    with pytest.raises(ServerUnreachable, match=tuned.artifact_sha256):
+        workshop.run(request, "job-2")
+
+    workshop.artifacts.lost = False
+    assert workshop.run(request, "job-2")[0].base == "llama"
+
+
 def is_line(event: ProgressEvent) -> TypeGuard[LogProgress]:
     return isinstance(event, LogProgress)
 
