@@ -19,6 +19,9 @@ from workers.tally import Tally
 
 #: The pieces of a streamed answer are joined to at most this many a second, fast enough for a reader.
 STREAM_PIECES_PER_S: Final = 10
+#: Answers that a job asks the engine for at once, in times of those that it decodes at once. So its batches stay full,
+#: and a request for 100,000 answers waits as a counter, not as rows.
+ASKED_ROWS: Final = 2
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +34,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         ServerUnreachable: the store can't give the model now: the job is put off.
         PromptTooLong: a prompt and its output do not fit the model's window (final).
         Unsupported: the model's tokenizer or architecture can't do it (final).
-        OutOfMemory: the batch that it shared did not fit the device (retryable).
+        OutOfMemory: an answer did not fit the device even by itself (retryable).
         JobStopped, LeaseLost: seen at a decode step; a cancel that keeps what there is leaves it in
             ``ctx.partial``, answers that were not begun without text.
     """
@@ -41,9 +44,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
         prompts = await asyncio.to_thread(encode_prompts, model, request)
         answers = _Answers(request, ctx, model, Tally(ctx, len(prompts) * request.n, "answers"))
         ctx.meter.prompt_tokens += sum(map(len, prompts))
-        choices = await gather(
-            [answers.answer(at, ids, index) for at, ids in enumerate(prompts) for index in range(request.n)]
-        )
+        choices = await answers.all(prompts)
     result = GenerateResult(choices=tuple(choices))
     if answers.cut:
         ctx.partial = result
@@ -51,7 +52,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
     return result
 
 
-def encode_prompts(model: LoadedModel, request: GenerateRequest) -> list[list[int]]:
+def encode_prompts(model: LoadedModel, request: GenerateRequest) -> list[tuple[int, ...]]:
     """The tokens of each of the request's prompts.
 
     Raises:
@@ -64,7 +65,7 @@ def encode_prompts(model: LoadedModel, request: GenerateRequest) -> list[list[in
         encoded = [model.encode(text) for text in request.prompts or (request.prompt or "",)]
     for ids in encoded:
         check_room(model, ids, request.max_tokens)
-    return encoded
+    return [tuple(ids) for ids in encoded]
 
 
 def check_room(model: LoadedModel, prompt_ids: Sequence[int], max_tokens: int) -> None:
@@ -98,9 +99,24 @@ class _Answers:
         #: Why answers end before their end, but with the text that they have.
         self.cut: CutShort | None = None
 
-    async def answer(self, prompt: int, prompt_ids: list[int], index: int) -> Choice:
-        """One answer to one prompt."""
+    async def all(self, prompts: Sequence[tuple[int, ...]]) -> list[Choice]:
+        """Every answer to every prompt, in their order."""
+        choices = dict[tuple[int, int], Choice]()
+        # One at a time, to whoever is next: a list of 100,000 would be kept until the last is answered.
+        places = ((prompt, index) for prompt in range(len(prompts)) for index in range(self._request.n))
+
+        async def ask() -> None:
+            for prompt, index in places:
+                choices[prompt, index] = await self._answer(prompt, prompts[prompt], index)
+
+        asked = min(len(prompts) * self._request.n, ASKED_ROWS * self._ctx.engine.max_rows)
+        await gather([ask() for _ in range(asked)])
+        return [choices[place] for place in sorted(choices)]
+
+    async def _answer(self, prompt: int, prompt_ids: tuple[int, ...], index: int) -> Choice:
         request, ctx = self._request, self._ctx
+        if self.cut:
+            return Choice(prompt, index, "", 0, "length")
         stream = TextStream(ctx, prompt, index) if request.stream else None
         sampling = Sampling(
             max_tokens=request.max_tokens,
@@ -111,7 +127,12 @@ class _Answers:
             stop=request.stop,
         )
         decoding = ctx.engine.submit(
-            self._model, prompt_ids, sampling, check=ctx.check, on_text=stream.push if stream else None
+            self._model,
+            prompt_ids,
+            sampling,
+            check=ctx.check,
+            on_text=stream.push if stream else None,
+            priority=request.priority,
         )
         try:
             completion = await decoding

@@ -15,16 +15,17 @@ from typing import Final, Self
 import torch
 
 from schemas.errors import OutOfMemory
+from schemas.requests import Priority
 from workers.broken import WorkerBroken
+from workers.engine.admission import Admission
 from workers.engine.lane import Lane
 from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Sampling
 from workers.models import LoadedModel
 from workers.models.device import check_device
 from workers.models.room import is_out_of_memory
+from workers.turns import URGENCY
 
-#: Prompt tokens that one step may prefill in a lane: it bounds how long the other rows wait for a newcomer.
-PREFILL_TOKENS: Final = 2_048
 #: How often waiting rows are looked through for stopped jobs; running rows are at every step.
 SWEEP_S: Final = 0.1
 
@@ -40,11 +41,12 @@ class Engine:
 
     Each model has a lane, and lanes take turns, a step each, so that none starves. At most
     ``max_rows`` rows a lane and ``max_tokens`` tokens of keys and values over all lanes are decoded
-    at once; further rows wait, first come first served.
+    at once; further rows wait, those of urgent jobs the shortest, and those of equal jobs in turns.
     """
 
     def __init__(self, *, max_rows: int = 64, max_tokens: int = 262_144) -> None:
-        self._max_rows, self._max_tokens = max_rows, max_tokens
+        self.max_rows: Final = max_rows
+        self._admission = Admission(max_rows, max_tokens)
         self._inbox: SimpleQueue[Row | None] = SimpleQueue()
         self._lanes: dict[str, Lane] = {}
         self._closing = Lock()
@@ -88,11 +90,6 @@ class Engine:
         """Rows that wait for room."""
         return max(0, self._submitted - self._ended - self._active)
 
-    @property
-    def free_rows(self) -> int:
-        """Rows that could be decoded at once in one lane besides those that are there or wait."""
-        return max(0, self._max_rows - (self._submitted - self._ended))
-
     def submit(
         self,
         model: LoadedModel,
@@ -101,13 +98,14 @@ class Engine:
         *,
         check: Callable[[], None],
         on_text: Callable[[str], None] | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> "asyncio.Future[Completion]":
         """Continue a prompt of at least one token; called on an event loop, which gets the answer.
 
         ``check`` is called before every step, in the engine's thread: what it raises ends the row and
-        comes out of the future. Rows of one job should pass an equal ``check``, which is then called
-        once for all. Cancelling the future ends the row too. ``on_text`` gets the text piece by piece,
-        in the engine's thread.
+        comes out of the future. Rows of one job pass an equal ``check``, by which they are known: it is
+        called once for all. Cancelling the future ends the row too. ``on_text`` gets the text piece by
+        piece, in the engine's thread. The rows of one prompt should share one tuple of its tokens.
 
         Raises:
             EngineClosed: the engine was closed, or has ended by itself.
@@ -120,7 +118,8 @@ class Engine:
             if self._closed:
                 raise self._closed_by()
             self._submitted += 1
-            self._inbox.put(Row(self._submitted, model, ids, sampling, check, on_text, future))
+            urgency = URGENCY[priority]
+            self._inbox.put(Row(self._submitted, model, ids, sampling, check, on_text, future, urgency))
         return future
 
     def _run(self) -> None:
@@ -141,9 +140,9 @@ class Engine:
     def _turn(self) -> None:
         """A step of every lane. Afterwards nothing here refers to a model without rows."""
         self._sweep()
-        self._admit()
+        self._admission.admit(self._lanes.values())
         for lane in self._lanes.values():
-            _step(lane)
+            self._step(lane)
         ended = [row for lane in self._lanes.values() for row in lane.take_ended()]
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.active or lane.waiting}
         self._active = sum(lane.active for lane in self._lanes.values())
@@ -178,20 +177,33 @@ class Engine:
             for lane in self._lanes.values():
                 lane.sweep()
 
-    def _admit(self) -> None:
-        """Let waiting rows join, the oldest first, as far as rows, tokens and the prefill allow."""
-        reserved = sum(lane.reserved() for lane in self._lanes.values())
-        waited = [lane for lane in self._lanes.values() if lane.waiting]
-        for lane in sorted(waited, key=lambda lane: lane.waiting[0].number):
-            prompt_tokens = 0
-            while lane.waiting and lane.active < self._max_rows and prompt_tokens < PREFILL_TOKENS:
-                row = lane.waiting[0]
-                wanted = reserved - lane.reserved() + lane.reserved(row)
-                if wanted > self._max_tokens and reserved:
-                    return  # the oldest has the next free tokens: younger and smaller rows don't pass it
-                lane.joining.append(lane.waiting.popleft())
-                prompt_tokens += len(row.prompt_ids)
-                reserved = wanted
+    def _step(self, lane: Lane) -> None:
+        """A step that fails, fails the lane's rows; other lanes and waiting rows go on.
+
+        Raises:
+            WorkerBroken: they can't, for the device computes no more.
+        """
+        try:
+            lane.step()
+        except Exception as error:
+            # Frames hold the step's tensors, and the error may live long; memory may be what is short.
+            traceback.clear_frames(error.__traceback__)
+            if is_out_of_memory(error):
+                self._make_room(lane, str(error))
+                torch.cuda.empty_cache()
+            else:
+                lane.fail(partial(_ended_by, f"A decoding step of model {lane.model.key}", error))
+                check_device(lane.model.device)
+
+    def _make_room(self, lane: Lane, reason: str) -> None:
+        """Decode less at once: whoever asked for too much is found out once it is alone, and costs nobody an answer."""
+        if sum(each.active for each in self._lanes.values()) > 1:
+            reserved = sum(each.reserved() for each in self._lanes.values())
+            log.warning("Memory ran out with %d tokens of keys and values: %s", reserved, reason)
+            self._admission.overflowed(reserved)
+            lane.put_back()
+        else:
+            lane.fail(lambda: OutOfMemory(f"Decoding this answer needs more memory than there is: {reason}"))
 
     def _deliver(self, ended: Sequence[Ended]) -> None:
         """Hand rows to those who wait for them: one call into each event loop for all of a step."""
@@ -222,26 +234,6 @@ class Engine:
             lane.fail(ending)
             self._deliver(lane.take_ended())
         self._lanes = {}
-
-
-def _step(lane: Lane) -> None:
-    """A step that fails, fails the lane's rows; other lanes and waiting rows go on.
-
-    Raises:
-        WorkerBroken: they can't, for the device computes no more.
-    """
-    try:
-        lane.step()
-    except Exception as error:
-        # Frames hold the step's tensors, and the error may live long; memory may be what is short.
-        traceback.clear_frames(error.__traceback__)
-        if is_out_of_memory(error):
-            rows, reason = lane.active, str(error)
-            lane.fail(lambda: OutOfMemory(f"Decoding {rows} answers at once needs more memory than there is: {reason}"))
-            torch.cuda.empty_cache()
-        else:
-            lane.fail(partial(_ended_by, f"A decoding step of model {lane.model.key}", error))
-            check_device(lane.model.device)
 
 
 def _ended_by(what: str, cause: Exception) -> RuntimeError:

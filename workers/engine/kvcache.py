@@ -21,6 +21,15 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 #: Columns set aside at least; then half of the width, so that moves cost a constant share of the work.
 ROOM_COLUMNS: Final = 64
+#: Rows are set aside by so many; below, by powers of two.
+ROOM_ROWS: Final = 8
+#: Memory of which less than this part is needed is given up.
+NEEDED: Final = 1 / 4
+
+
+def capacity(rows: int, width: int) -> int:
+    """Tokens for which there is memory once ``rows`` rows have moved that are ``width`` columns wide."""
+    return _rows(rows) * (width + _room(width))
 
 
 class KvLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
@@ -39,6 +48,11 @@ class KvLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_s
     def width(self) -> int:
         """Columns in use: the tokens of the longest row."""
         return self.end - self.start
+
+    @property
+    def allocated(self) -> int:
+        """Tokens for which there is memory."""
+        return len(self.keys) * self.keys.shape[-2]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Begin with as many rows as the first tokens have, and no column in use."""
@@ -81,6 +95,11 @@ class KvLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_s
                 buffer.index_copy_(0, holes, buffer.index_select(0, movers))
         self.rows = rows
 
+    def shrink(self) -> None:
+        """Move into less memory where much more is set aside than is needed."""
+        if capacity(self.rows, self.width) < NEEDED * self.allocated:
+            self._move(rows=self.rows, width=self.width, room=_room(self.width))
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns that a mask for ``query_length`` new tokens spans, and the first one."""
         return self.width + query_length, 0
@@ -98,11 +117,10 @@ class KvLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]  # its __init_s
 
     def _move(self, *, rows: int, width: int, room: int) -> None:
         """Into new memory for ``rows`` rows of ``width`` columns and ``room`` more at the right."""
-        capacity = 1 << (rows - 1).bit_length()
         used = self.width
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
-            new = old.new_zeros(capacity, old.shape[1], width + room, old.shape[3])
+            new = old.new_zeros(_rows(rows), old.shape[1], width + room, old.shape[3])
             if used:
                 new[: self.rows, :, width - used : width] = self._used(old)
             setattr(self, name, new)
@@ -122,6 +140,11 @@ class RowCache(Cache):
         """Columns in use: the tokens of the longest row."""
         return self.layers[0].width if self.layers else 0
 
+    @property
+    def allocated(self) -> int:
+        """Tokens of keys and values for which there is memory."""
+        return self.layers[0].allocated if self.layers else 0
+
     def join(self, other: "RowCache", picked: Sequence[int]) -> None:
         """Append the ``picked`` rows of another batch of the same model."""
         if not self.layers:
@@ -139,10 +162,15 @@ class RowCache(Cache):
             layer.fill(holes, movers, rows)
 
     def trim(self, columns: int) -> None:
-        """Forget the first ``columns`` columns, which are padding in every row."""
+        """Forget the first ``columns`` columns, which are padding in every row, and give up memory if much is left."""
         for layer in self.layers:
             layer.start += columns
+            layer.shrink()
 
 
 def _room(width: int) -> int:
     return max(ROOM_COLUMNS, width // 2)
+
+
+def _rows(rows: int) -> int:
+    return 1 << (rows - 1).bit_length() if rows < ROOM_ROWS else -(-rows // ROOM_ROWS) * ROOM_ROWS

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 
 from workers.engine.forward import Forward, prompt_batch
-from workers.engine.kvcache import RowCache
+from workers.engine.kvcache import RowCache, capacity
+from workers.engine.line import Line
 from workers.engine.row import Completion, Ended, Row
 from workers.engine.sampling import Picker
 from workers.models import LoadedModel
@@ -22,13 +22,13 @@ _PREFILL_LIKENESS: Final = 0.5
 class Lane:
     """Rows of one model, decoded together, a token each per step.
 
-    Used by the engine's thread alone. ``waiting`` rows are admitted by the engine, which knows the
+    Used by the engine's thread alone. ``waiting`` rows are admitted by ``Admission``, which knows the
     bounds over all lanes.
     """
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
-        self.waiting: deque[Row] = deque()
+        self.waiting = Line()
         self.rows: list[Row] = []
         self.joining: list[Row] = []
         self._forward = Forward(model.module)
@@ -43,9 +43,16 @@ class Lane:
         return len(self.rows) + len(self.joining)
 
     def reserved(self, *more: Row) -> int:
-        """Tokens that the cache may grow to, with ``more`` rows: it is a rectangle."""
+        """Tokens that the cache may grow to, with ``more`` rows: it is a rectangle, with memory set aside around it."""
         rows = [*self.rows, *self.joining, *more]
-        return len(rows) * max((row.longest for row in rows), default=0)
+        if not rows:
+            return 0
+        return max(self._cache.allocated, capacity(len(rows), max(row.longest for row in rows)))
+
+    def admit(self, row: Row) -> None:
+        """Let a waiting row join, the first of its job."""
+        self.waiting.take(row)
+        self.joining.append(row)
 
     def step(self) -> None:
         """Prefill the rows that join, then one more token for every row."""
@@ -66,11 +73,21 @@ class Lane:
             self._ended.setdefault(row, reason())  # some may have ended in the step that failed
         self.rows, self.joining, self._cache = [], [], RowCache()
 
+    def put_back(self) -> None:
+        """Have every row wait again, to be continued from the tokens that it has, and give up the memory."""
+        for row in self.rows:
+            row.device_s += self._clock_s
+        rows = [row for row in (*self.rows, *self.joining) if row not in self._ended]
+        for row in rows:
+            row.rewind()
+        self.waiting.put_back(rows)
+        self.rows, self.joining, self._cache = [], [], RowCache()
+
     def sweep(self) -> None:
         """Drop waiting rows whose job has stopped."""
         stopped = _stopped(self.waiting)
         if stopped:
-            self.waiting = deque(row for row in self.waiting if row not in stopped)
+            self.waiting.remove(stopped)
             self._ended |= {row: _parting(row, reason) for row, reason in stopped.items()}
 
     def _leave_stopped(self) -> None:
@@ -84,24 +101,25 @@ class Lane:
             self._leave([index for index, row in enumerate(self.rows) if row in stopped])
 
     def _prefill(self, rows: list[Row]) -> None:
-        """Run prompts, equal ones once, and let the rows that go on join the batch."""
+        """Run what the rows have, equal prompts once, and let those that go on join the batch."""
         began_s = time.perf_counter()
-        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(row.prompt_ids for row in rows))}
-        sources = [prompts[row.prompt_ids] for row in rows]
+        contexts = [row.context for row in rows]
+        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(contexts))}
+        sources = [prompts[context] for context in contexts]
         cache = RowCache()
         logits = self._forward(*prompt_batch(list(prompts), self.model.device), cache)
         tokens = _picker(rows, self.model.device).pick(logits[sources]).tolist()
         share_s = (time.perf_counter() - began_s) / len(rows)
         stay = []
         for index, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            row.device_s = share_s - self._clock_s
+            row.device_s += share_s - self._clock_s
             if not self._advance(row, token):
                 stay.append(index)
+        self.joining = [row for row in self.joining if row not in rows]
+        self.rows += [rows[index] for index in stay]
         if stay:
             self._cache.join(cache, [sources[index] for index in stay])
-            self.rows += [rows[index] for index in stay]
             self._arrange()
-        self.joining = [row for row in self.joining if row not in rows]
 
     def _decode(self) -> None:
         began_s = time.perf_counter()
@@ -196,9 +214,9 @@ def _parting(row: Row, reason: BaseException) -> BaseException:
 
 def _alike(rows: list[Row]) -> list[Row]:
     """The shortest prompts and those of similar length, so that little is padded."""
-    ordered = sorted(rows, key=lambda row: len(row.prompt_ids))
-    limit = len(ordered[0].prompt_ids) / _PREFILL_LIKENESS
-    return [row for row in ordered if len(row.prompt_ids) <= limit]
+    ordered = sorted(rows, key=lambda row: row.length)
+    limit = ordered[0].length / _PREFILL_LIKENESS
+    return [row for row in ordered if row.length <= limit]
 
 
 def _picker(rows: Sequence[Row], device: torch.device) -> Picker:

@@ -1,6 +1,7 @@
 """One answer in the making, and what it comes to."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -43,15 +44,19 @@ class Row:
     model: LoadedModel
     prompt_ids: tuple[int, ...]
     sampling: Sampling
-    #: Raises once the job has to stop; called at every step.
+    #: Raises once the job has to stop; called at every step. It tells the job's rows from others.
     check: Callable[[], None]
     #: Takes the answer's text piece by piece, in the engine's thread.
     on_text: Callable[[str], None] | None
     future: asyncio.Future[Completion]
+    #: Its job's priority: 0 has places before 1.
+    urgency: int = 0
+    #: When it was submitted, by the clock that ages it.
+    since_s: float = field(default_factory=time.monotonic)
     dice: Random = field(init=False)
     transcript: Transcript | None = field(init=False)
     token_ids: list[int] = field(init=False, default_factory=list)
-    #: Its share of the prefill, minus the lane's clock when it joined; at its end the clock is added.
+    #: Its shares of steps, minus the lane's clock when it joined; as it leaves the clock is added.
     device_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -60,9 +65,19 @@ class Row:
         self.transcript = Transcript(self.model.decode, self.sampling.stop) if watched else None
 
     @property
+    def context(self) -> tuple[int, ...]:
+        """What the next token follows."""
+        return (*self.prompt_ids, *self.token_ids) if self.token_ids else self.prompt_ids
+
+    @property
+    def length(self) -> int:
+        """Tokens of the context."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+    @property
     def cached(self) -> int:
         """Tokens whose keys and values are kept: all but the newest."""
-        return len(self.prompt_ids) + len(self.token_ids) - 1
+        return self.length - 1
 
     @property
     def longest(self) -> int:
@@ -79,6 +94,13 @@ class Row:
             if self.transcript.stopped:
                 return "stop"
         return "length" if len(self.token_ids) >= self.sampling.max_tokens else None
+
+    def rewind(self) -> None:
+        """Be ready to draw the next token, though the dice may have been thrown for it: it was not taken."""
+        self.dice = self.sampling.dice()
+        if self.sampling.temperature > 0:  # one number a token
+            for _ in self.token_ids:
+                self.dice.random()
 
     def complete(self, reason: Literal["stop", "length"]) -> Completion:
         """The answer as it stands, which is its end."""

@@ -40,7 +40,13 @@ class Contender:
         return [encode(self.model, example, max_tokens) for example in examples]
 
     async def _text(self, pair: Pair) -> str:
-        answer = await self._ctx.engine.submit(self.model, pair.prompt_ids, self._sampling, check=self._ctx.check)
+        answer = await self._ctx.engine.submit(
+            self.model,
+            pair.prompt_ids,
+            self._sampling,
+            check=self._ctx.check,
+            priority=self._ctx.job.request.priority,
+        )
         meter = self._ctx.meter
         meter.prompt_tokens += len(pair.prompt_ids)
         meter.completion_tokens += len(answer.token_ids)

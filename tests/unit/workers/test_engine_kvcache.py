@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engine.kvcache import KvLayer, RowCache
+from workers.engine.kvcache import NEEDED, KvLayer, RowCache, capacity
 
 HEADS, SIZE = 2, 3
 
@@ -30,6 +30,7 @@ def fresh(rows: int, tokens: int, counter: list[int]) -> torch.Tensor:
 def test_every_row_keeps_its_tokens_however_others_come_and_go(steps: list[tuple[str, object]]) -> None:
     counter = [0]
     cache, rows = RowCache(), list[torch.Tensor]()  # each [heads, tokens, size]
+    most, widest = 1, 1
     for name, argument in steps:
         if name == "append" and rows:
             assert isinstance(argument, int)
@@ -58,6 +59,10 @@ def test_every_row_keeps_its_tokens_however_others_come_and_go(steps: list[tuple
             rows = rows[:count]
             cache.trim(cache.width - max(row.shape[1] for row in rows))
         check(cache, rows)
+        if rows:
+            most, widest = max(most, len(rows)), max(widest, cache.width)
+            assert cache.allocated <= capacity(most, widest)
+            assert NEEDED * cache.allocated <= capacity(len(rows), cache.width)
 
 
 def check(cache: RowCache, rows: list[torch.Tensor]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import JobCancelled
 from tests.unit.workers.tiny_loaded import ARCHITECTURES, EOS, alone, tiny_loaded
+from workers.engine.kvcache import capacity
 from workers.engine.lane import Lane
 from workers.engine.row import Completion, CutShort, Row
 from workers.engine.sampling import Sampling
@@ -153,7 +154,7 @@ def test_a_cancelled_row_gives_its_room_in_the_batch_and_the_cache_back_at_the_n
     assert list(lane.take_ended()) == [(cancelled, wishes[0])]
     assert len(cancelled.token_ids) == tokens
     assert lane.rows == [other]
-    assert lane.reserved() == other.longest < before
+    assert capacity(1, other.longest) <= lane.reserved() < before
     assert {layer.rows for layer in lane._cache.layers} == {1}
     assert lane._cache.width == other.cached
 

@@ -1,19 +1,24 @@
 """The generate handler on a tiny random model that is loaded from disk."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from schemas.errors import JobCancelled, ModelNotFound, PromptTooLong
 from schemas.events import CountProgress, ProgressEvent, State, TextProgress
-from schemas.requests import GenerateRequest, Message
+from schemas.requests import GenerateRequest, Message, Priority
 from schemas.results import GenerateResult
 from tests.tiny_models import WINDOW_TOKENS, save_tiny_model
 from tests.unit.workers.handling import Bench, open_bench
 from workers.context import JobContext
-from workers.generate import generate
+from workers.engine import Completion, Engine, Sampling
+from workers.generate import ASKED_ROWS, generate
+from workers.models import LoadedModel
 
 PROMPTS = ("one", "two and more", "drei", "quatre ou cinq", "6")
 
@@ -138,3 +143,61 @@ def test_a_cancel_that_keeps_what_there_is_leaves_the_text_so_far(bench: Bench) 
     whole, _ = bench.run(generate, request)
     assert all(full.text.startswith(part.text) for full, part in zip(whole.choices, ctx.partial.choices, strict=True))
     assert any(full.text != part.text for full, part in zip(whole.choices, ctx.partial.choices, strict=True))
+
+
+class Watching(Engine):
+    """Counts the rows that are not answered yet, and keeps what it was given."""
+
+    rows = most = 0
+
+    def submit(
+        self, model: LoadedModel, prompt_ids: Sequence[int], sampling: Sampling, **given: Any
+    ) -> "asyncio.Future[Completion]":
+        self.rows += 1
+        self.most = max(self.most, self.rows)
+        self.prompts.append(prompt_ids)
+        self.priorities.add(given["priority"])
+        future = super().submit(model, prompt_ids, sampling, **given)
+        future.add_done_callback(self._left)
+        return future
+
+    def __init__(self, max_rows: int) -> None:
+        super().__init__(max_rows=max_rows)
+        self.prompts: list[Sequence[int]] = []
+        self.priorities: set[Priority] = set()
+
+    def _left(self, _: object) -> None:
+        self.rows -= 1
+
+
+def test_a_request_for_many_answers_asks_for_a_few_at_once_and_shares_its_prompts_tokens(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as trainer, Watching(max_rows=4) as engine:
+        bench = Bench(tmp_path, engine, trainer)
+        save_tiny_model(bench.models_dir / "tiny")
+        request = GenerateRequest(
+            model="tiny", prompts=PROMPTS, n=30, max_tokens=2, temperature=1.0, seed=4, priority=Priority.BATCH
+        )
+        result, _ = bench.run(generate, request)
+    assert [(choice.prompt, choice.index) for choice in result.choices] == [
+        (prompt, index) for prompt in range(5) for index in range(30)
+    ]
+    assert engine.most == ASKED_ROWS * 4
+    assert len({id(ids) for ids in engine.prompts}) == len(PROMPTS)
+    assert engine.priorities == {Priority.BATCH}
+
+
+def test_a_cancel_that_keeps_what_there_is_asks_for_no_more_answers(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as trainer, Watching(max_rows=2) as engine:
+        bench = Bench(tmp_path, engine, trainer)
+        save_tiny_model(bench.models_dir / "tiny")
+        contexts: list[JobContext] = []
+
+        def cancel(ctx: JobContext) -> None:
+            contexts.append(ctx)
+            ctx.stop(JobCancelled("by its owner", keep_partial=True))
+
+        with pytest.raises(JobCancelled):
+            bench.run(generate, GenerateRequest(model="tiny", prompts=PROMPTS, n=100, max_tokens=2), cancel)
+    assert isinstance(contexts[0].partial, GenerateResult)
+    assert len(contexts[0].partial.choices) == 500
+    assert len(engine.prompts) == ASKED_ROWS * 2
