@@ -28,6 +28,8 @@ BACKOFF_S: Final = 0.2
 BACKOFF_LIMIT_S: Final = 10.0
 #: How soon a job that waits sees that it shall not go on: well within the time that a leaving worker has.
 LOOK_S: Final = 0.2
+#: So long a job waits for a disk of this machine; then another worker may have a sound one.
+DISK_S: Final = 60.0
 
 
 async def insist(
@@ -38,15 +40,20 @@ async def insist(
     ``check`` says whether to wait on; without one it is the context's.
 
     Raises:
+        ServerUnreachable: a disk is in trouble for longer than ``DISK_S`` (retryable).
         JobStopped, JobSuspended, LeaseLost: seen while it waits.
     """
-    backoff_s = BACKOFF_S
+    now_s = asyncio.get_running_loop().time
+    begun_s, backoff_s = now_s(), BACKOFF_S
     while True:
         try:
             return await call()
         except (ServerUnreachable, OSError) as error:
-            if isinstance(error, OSError) and not may_pass(error):
-                raise
+            if isinstance(error, OSError):
+                if not may_pass(error):
+                    raise
+                if now_s() - begun_s > DISK_S:
+                    raise ServerUnreachable("The disk", "this worker", str(error)) from error
             log.warning("job %s waits: %s Trying again in %.1f s.", ctx.job.id, error, backoff_s)
         # Jitter, so that the jobs do not all come back at once.
         await _wait(backoff_s * random.uniform(0.5, 1.0), check or ctx.check)

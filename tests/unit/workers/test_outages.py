@@ -9,8 +9,10 @@ import pytest
 
 from schemas.errors import JobReturned, ServerUnreachable
 from tests.unit.workers.fakes import context, job
+from workers import outages
 from workers.outages import insist
 
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 AWAY = ServerUnreachable("The artifact store", "s3://kept", "it is away")
 
 
@@ -28,10 +30,17 @@ class Server:
         return "answer"
 
 
-@pytest.mark.parametrize("trouble", [AWAY, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))], ids=["server", "disk"])
+@pytest.mark.parametrize("trouble", [AWAY, FULL], ids=["server", "disk"])
 def test_a_job_waits_for_a_server_and_for_a_disk(trouble: Exception, caplog: pytest.LogCaptureFixture) -> None:
     assert asyncio.run(insist(context(job()), Server([trouble]).call)) == "answer"
     assert f"job job-1 waits: {trouble}" in caplog.text
+
+
+def test_a_job_leaves_a_worker_whose_disk_stays_full_but_waits_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "DISK_S", -1.0)
+    assert asyncio.run(insist(context(job()), Server([AWAY]).call)) == "answer"
+    with pytest.raises(ServerUnreachable, match="this worker"):
+        asyncio.run(insist(context(job()), Server([FULL]).call))
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "none"), ValueError("no"), OSError("no")], ids=repr)
