@@ -2,32 +2,30 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.database.admissions import needed_model
 from schemas.errors import JobPaused, JobReturned, JobSuspended, ServerUnreachable
 from schemas.events import Lease, Slots, State, WorkEvent
 from schemas.results import ResultEvent
 from schemas.topics import Kind
-from workers.ahead import Ahead
 from workers.broken import WorkerBroken
 from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
-from workers.credit import Credit
-from workers.job import Handlers, Settles, run_job
+from workers.job import Handlers, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
+from workers.outcomes import Outcomes
+from workers.places import Places
 from workers.returns import Returns, times_returned
 from workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
-#: Jobs that have left their slots and wait to be stored: with so many the worker takes no more, so
-#: that a database that is away costs no more memory than this. Two batches of ``outcomes``.
+#: Jobs that have left their slots and wait to be stored: with so many, or with outcomes of so many bytes as these say,
+#: the worker takes no more, so that a database that is away costs a bounded memory. Two batches of ``outcomes``.
 UNSETTLED_JOBS: Final = 1_000
 #: More progress events than a worker sends of a job; so many leases of them fit what JSON readers can count.
 EVENTS_PER_LEASE: Final = 2**32
@@ -42,7 +40,7 @@ class Workplace:
     handlers: Handlers
     tools: Tools
     announcer: Announcer
-    outcomes: Settles
+    outcomes: Outcomes
     checkpoints: Callable[[Lease], Checkpoints]
 
 
@@ -70,27 +68,17 @@ class Desk:
         metrics: WorkerMetrics,
         freed: Callable[[], None],
     ) -> None:
-        self._slots = slots
-        self._ahead = Ahead(slots)
-        #: The most of each kind that it ever said it takes.
-        self._offered = Counter({kind: slots.free(kind) for kind in Kind})
+        self._places = Places(slots, metrics)
         self._turns = {kind: Turns(slots.free(kind)) for kind in Kind}
         self._workplace = workplace
         self._leases = leases
         self._metrics = metrics
         self._freed = freed
-        self._credit = Credit()
-        self._taken: Counter[Kind] = Counter()
-        #: Of the jobs that are counted.
-        self._wanted: Counter[str] = Counter()
         self._jobs: dict[asyncio.Task[None], Held] = {}
         self._returns = Returns(leases, workplace.announcer, metrics)
         self._draining = False
         #: Why the worker can't go on, once it can't.
         self.broken: asyncio.Future[WorkerBroken] = asyncio.get_running_loop().create_future()
-        for kind in Kind:
-            metrics.slots.labels(kind).set(slots.free(kind))
-            metrics.slots_busy.labels(kind).set(0)
 
     def take(self, work: WorkEvent) -> None:
         """Run a job as soon as its kind has a free slot; one that is here already is left alone.
@@ -101,7 +89,7 @@ class Desk:
         if work.lease in self._leases or work.lease in self._returns:
             return
         kind = work.job.kind
-        if self._draining or self._taken[kind] >= self._offered[kind]:
+        if self._draining or not self._places.has_one(kind):
             if not self._draining:
                 self._metrics.unwanted.labels(kind).inc()
             self._returns.begin([work])
@@ -109,10 +97,8 @@ class Desk:
         place = self._workplace
         ctx = JobContext(work.job, place.tools, place.announcer, place.checkpoints(work.lease), _first_event(work))
         self._leases.add(work.lease, ctx)
-        self._count(kind, 1)
-        self._credit.take(kind)
+        self._places.take(work.job)
         self._tell_if_short(kind)
-        self._wanted[needed_model(work.job.request)] += 1
         held = Held(work, ctx)
         task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
         self._jobs[task] = held
@@ -120,33 +106,20 @@ class Desk:
 
     def ahead(self) -> Slots:
         """How many jobs of each kind it takes beyond its slots."""
-        return self._ahead.more()
+        return self._places.ahead.more()
 
     def room(self) -> Slots:
         """How many jobs of each kind it takes: one a slot, and those that it has at hand for when one comes free."""
-        return self._ahead.room()
+        return self._places.ahead.room()
 
     def free(self) -> Slots:
         """How many more jobs of each kind it takes now, for the dispatcher to hear."""
-        free = self._free()
-        self._credit.tell(free)
-        return free
-
-    def _free(self) -> Slots:
-        unsettled = len(self._jobs) - self._taken.total()
-        if unsettled >= UNSETTLED_JOBS:
-            return Slots()
-        room = self.room()
-        self._offered |= Counter({kind: room.free(kind) for kind in Kind})
-
-        def of(kind: Kind) -> int:
-            return max(0, room.free(kind) - self._taken[kind])
-
-        return Slots(of(Kind.GENERATE), of(Kind.FINETUNE), of(Kind.EVALUATE))
+        unsettled = len(self._jobs) - self._places.taken
+        return self._places.offer(closed=unsettled >= UNSETTLED_JOBS or self._workplace.outcomes.full)
 
     def models(self) -> set[str]:
         """The models of the jobs that have a slot or wait for one."""
-        return set(self._wanted)
+        return self._places.models
 
     async def cleared(self) -> None:
         """Wait until no job is left."""
@@ -238,26 +211,19 @@ class Desk:
                 held.begun = True
                 begun_s = clock()
                 yield
-                self._ahead.ended(kind, clock() - begun_s)
+                self._places.ahead.ended(kind, clock() - begun_s)
         finally:
             self._uncount(held)
 
     def _uncount(self, held: Held) -> None:
         if held.counted:
             held.counted = False
-            self._count(held.work.job.kind, -1)
-            self._want_no_more(needed_model(held.work.job.request))
+            self._places.leave(held.work.job)
             self._tell_if_short(held.work.job.kind)
 
     def _tell_if_short(self, kind: Kind) -> None:
-        room = self.room().free(kind)
-        if self._credit.is_short(kind, room - self._taken[kind], room):
+        if self._places.is_short(kind):
             self._freed()
-
-    def _want_no_more(self, model: str) -> None:
-        self._wanted[model] -= 1
-        if not self._wanted[model]:
-            del self._wanted[model]
 
     def _ended(self, work: WorkEvent, event: ResultEvent | None) -> None:
         job = work.job
@@ -270,10 +236,6 @@ class Desk:
             log.info("job %s: %s: %s: %s", job.id, event.status, event.error.code, event.error.message)
         self._metrics.jobs.labels(job.kind, event.status).inc()
         self._metrics.run_s.labels(job.kind).observe(event.timings.run_s)
-
-    def _count(self, kind: Kind, change: int) -> None:
-        self._taken[kind] += change
-        self._metrics.slots_busy.labels(kind).set(min(self._taken[kind], self._slots.free(kind)))
 
 
 def _first_event(work: WorkEvent) -> int:

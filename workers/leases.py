@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -34,15 +35,24 @@ class Leases:
 
     Postgres decides who holds a lease, and nobody else: while it gives no answer it gives no lease away
     either, so the worker goes on with its jobs. What it would write waits for Postgres, too.
+
+    ``renewals`` is a thread of their own: behind a large batch of results that takes Postgres long, every lease of the
+    worker would run out.
     """
 
-    def __init__(self, database: DatabaseThread, worker_id: str, host: str, lease_s: float) -> None:
+    def __init__(
+        self, database: DatabaseThread, renewals: DatabaseThread, worker_id: str, host: str, lease_s: float
+    ) -> None:
         self._database = database
+        self._renewals = renewals
         self._worker_id = worker_id
         self._host = host
         self._lease_s = lease_s
         self._partition = -1
         self._held: dict[Lease, JobContext] = {}
+        #: Leases whose rows a statement of this worker's is about to lock.
+        self._ending: set[Lease] = set()
+        self._renewing = asyncio.Lock()
         self._early: OrderedDict[Lease, ControlEvent] = OrderedDict()
 
     async def claim(self) -> int:
@@ -52,12 +62,12 @@ class Leases:
             NoFreePartition: as many workers as partitions are at work.
             ServerUnreachable: Postgres is away.
         """
-        self._partition = await self._database.run(claim_partition, self._worker_id, self._host, self._lease_s)
+        self._partition = await self._renewals.run(claim_partition, self._worker_id, self._host, self._lease_s)
         return self._partition
 
     async def release(self) -> None:
         """Give the partition back, so that another worker need not wait until the lease has run out."""
-        await self._database.run(release_partition, self._partition, self._worker_id)
+        await self._renewals.run(release_partition, self._partition, self._worker_id)
 
     async def give_back(self, leases: Sequence[Lease], state: State, delay_s: float = 0.0) -> set[Lease]:
         """End leases before their jobs have ended, which are queued again or paused; those that were still held.
@@ -67,7 +77,21 @@ class Leases:
         """
         for lease in leases:
             self.drop(lease)
-        return await self._database.insist(give_back, leases, state, delay_s)
+        async with self.ending(leases):
+            return await self._database.insist(give_back, leases, state, delay_s)
+
+    @asynccontextmanager
+    async def ending(self, leases: Collection[Lease]) -> AsyncIterator[None]:
+        """Renew these leases no more, until the end of the block, whose statement locks their rows.
+
+        The renewal of all the others would wait for it, and both for each other where they lock in another order.
+        """
+        async with self._renewing:  # one that has begun may be about to lock them
+            self._ending.update(leases)
+        try:
+            yield
+        finally:
+            self._ending.difference_update(leases)
 
     def __contains__(self, lease: Lease) -> bool:
         return lease in self._held
@@ -139,9 +163,11 @@ class Leases:
 
     async def _renew(self, leases: Sequence[Lease]) -> bool:
         """Renew leases, and stop the jobs whose leases are lost; False where the partition is another worker's."""
-        answer = await self._database.insist(renew_worker, self._partition, self._worker_id, leases, self._lease_s)
+        async with self._renewing:
+            asked = [lease for lease in leases if lease not in self._ending]
+            answer = await self._renewals.insist(renew_worker, self._partition, self._worker_id, asked, self._lease_s)
         held = answer or {}
-        for lease in leases:
+        for lease in asked:
             # One that has ended meanwhile is not renewed either, and needs no stopping.
             if lease not in self._held:
                 continue

@@ -32,7 +32,7 @@ class WorkerMetrics:
             bounds=BATCH_JOBS,
         )
         self.settle_s = metrics.histogram(
-            "headrace_worker_settle_seconds", "Time to store the ends of one batch, retries included."
+            "headrace_worker_settle_seconds", "Time until the ends of one batch were stored, retries included."
         )
         self.unwanted = metrics.counter(
             "headrace_worker_jobs_unwanted_total",

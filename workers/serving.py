@@ -40,9 +40,13 @@ def serve(settings: Settings, handlers: Handlers, open_tools: OpenTools) -> None
     publisher = Publisher(settings.kafka, "worker")
     reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)
     try:
-        with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
+        with (
+            open_tools(settings, database, metrics) as tools,
+            closing(DatabaseThread(database)) as thread,
+            closing(DatabaseThread(database)) as renewals,
+        ):
             interpreter.settle()
-            servers = Servers(thread, publisher, partial(open_partition, settings.kafka), metrics)
+            servers = Servers(thread, renewals, publisher, partial(open_partition, settings.kafka), metrics)
             asyncio.run(_work(settings, servers, tools, handlers))
     finally:
         reporter.close()

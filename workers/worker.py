@@ -45,6 +45,7 @@ class Servers:
     """What a worker's process has open to the outside."""
 
     database: DatabaseThread
+    renewals: DatabaseThread
     publisher: Publisher
     open_partition: OpenPartition
     metrics: Metrics
@@ -60,10 +61,10 @@ class Worker:
         self._tools = tools
         self._metrics = WorkerMetrics(servers.metrics)
         self._open_partition = servers.open_partition
-        self._leases = Leases(servers.database, self.id, settings.host, settings.lease_s)
+        self._leases = Leases(servers.database, servers.renewals, self.id, settings.host, settings.lease_s)
         announcer = KafkaAnnouncer(servers.publisher, self.id, self._metrics)
         self._heartbeats = Heartbeats(servers.publisher, self._describe)
-        self._outcomes = Outcomes(servers.database, self._metrics, self._heartbeats.shortly)
+        self._outcomes = Outcomes(servers.database, self._leases, self._metrics, self._heartbeats.shortly)
         self._checkpoints = CheckpointStore(servers.database, tools.artifacts, settings.checkpoint_s)
         self._desk = Desk(
             Slots(settings.generate_slots, settings.finetune_slots, settings.evaluate_slots),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -87,6 +88,11 @@ class Settlement:
     lease: Lease
     event: ResultEvent
 
+    @cached_property
+    def encoded(self) -> bytes:
+        """The event as it is stored, made once however often that is tried."""
+        return encode(self.event)
+
 
 @dataclass(frozen=True)
 class ExpiredLease:
@@ -117,7 +123,7 @@ def settle(connection: Connection, settlements: Sequence[Settlement]) -> set[Lea
         {
             **lease_columns([item.lease for item in settlements]),
             "statuses": [event.status.value for event in events],
-            "events": [encode(event).decode() for event in events],
+            "events": [item.encoded.decode() for item in settlements],
             "times": [event.finished_at for event in events],
             "errors": [event.error.code if event.error else None for event in events],
             "prompt_tokens": [event.usage.prompt_tokens for event in events],

@@ -193,7 +193,11 @@ async def worker(site: Site, stop: asyncio.Event) -> None:
     """As ``workers.__main__``."""
     name = PROCESS.get().name
     servers = Servers(
-        site.database(), site.parts.publisher(site.broker, "worker"), partial(open_partition, site), site.metrics
+        site.database(),
+        site.database(),
+        site.parts.publisher(site.broker, "worker"),
+        partial(open_partition, site),
+        site.metrics,
     )
     made = site.parts.worker(replace(SETTINGS, host=name), servers, tools(), site.handlers)
     site.employed(PROCESS.get(), made)

@@ -85,7 +85,7 @@ class Rig:
 
     def ask(self, worker: Worker, jobs: int, kind: Kind = Kind.GENERATE) -> None:
         """Have the worker take so many jobs, as if it had said so in a heartbeat after very short ones."""
-        worker._desk._offered[kind] = jobs
+        worker._desk._places._offered[kind] = jobs
 
     def lease(
         self, worker_id: str, ids: Sequence[str], request: Request | None = None, lease_s: float = 30.0
@@ -132,8 +132,12 @@ def open_rig(kafka: str, database_url: str, cache_dir: Path) -> Iterator[Rig]:
     publisher = Publisher(kafka, "test")
     metrics = Metrics("worker")
     try:
-        with open_tools(settings, database, metrics) as tools, closing(DatabaseThread(database)) as thread:
-            servers = Servers(thread, publisher, partial(open_partition, kafka), metrics)
+        with (
+            open_tools(settings, database, metrics) as tools,
+            closing(DatabaseThread(database)) as thread,
+            closing(DatabaseThread(database)) as renewals,
+        ):
+            servers = Servers(thread, renewals, publisher, partial(open_partition, kafka), metrics)
             yield Rig(settings, database, servers, tools)
     finally:
         publisher.close()

@@ -43,8 +43,8 @@ def gated(rig: Rig, gate: Gate, migrated_url: str) -> Iterator[Rig]:
     """The rig with a worker that reaches Postgres through the gate."""
     address = make_url(migrated_url).set(host="127.0.0.1", port=gate.port)
     database = Database(address.render_as_string(hide_password=False))
-    with closing(DatabaseThread(database)) as thread:
-        yield replace(rig, servers=replace(rig.servers, database=thread))
+    with closing(DatabaseThread(database)) as thread, closing(DatabaseThread(database)) as renewals:
+        yield replace(rig, servers=replace(rig.servers, database=thread, renewals=renewals))
     database.close()
 
 
@@ -231,6 +231,34 @@ def test_a_worker_goes_on_while_postgres_is_silent_for_longer_than_its_leases(ri
     assert stored(rig, job_id)
 
 
+def test_leases_are_renewed_while_postgres_takes_long_to_store_a_result(rig: Rig) -> None:
+    ended_id, running_id = new_id(), new_id()
+    computing = Computing()
+
+    async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
+        if ctx.job.id == ended_id:
+            return await echo(request, ctx)
+        return await computing.generate(request, ctx)
+
+    async def run() -> None:
+        async with rig.worker(replace(ECHO, generate=generate)) as worker:
+            rig.give(worker, running_id)
+            assert await asyncio.to_thread(computing.begun.wait, 10)
+            leased = rig.lease(worker.id, [ended_id])
+            with rig.database.begin() as somebody:
+                somebody.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+                somebody.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": ended_id})
+                rig.send(worker.partition, leased)
+                assert not await asyncio.to_thread(computing.lost.wait, 2 * rig.settings.lease_s)
+                assert overdue(rig) == 0
+            computing.done.set()
+            await ended(rig, Terminal.SUCCEEDED, 2)
+
+    asyncio.run(run())
+    assert stored(rig, ended_id)
+    assert stored(rig, running_id)
+
+
 def test_a_worker_that_cannot_reach_postgres_says_so(gated: Rig, gate: Gate) -> None:
     gate.cut()
 
@@ -267,3 +295,13 @@ def holder(rig: Rig, partition: int) -> str | None:
     with rig.database.begin() as connection:
         found = connection.execute(text("SELECT worker_id FROM workers WHERE partition = :p"), {"p": partition})
         return found.scalar()
+
+
+def overdue(rig: Rig) -> int:
+    """Leases of jobs, and of a worker, that ran out."""
+    statement = text(
+        "SELECT (SELECT count(*) FROM jobs WHERE lease_expires_at < now()) "
+        "+ (SELECT count(*) FROM workers WHERE lease_expires_at < now())"
+    )
+    with rig.database.begin() as connection:
+        return int(connection.execute(statement).scalar_one())

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar, TypeVarTuple, cast
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast
 
 import pytest
 from msgspec.structs import replace
@@ -23,14 +23,19 @@ LEASE = Lease("default", "job-1", 1, "worker-1")
 
 
 class FakeDatabase(DatabaseThread):
-    """Answers each renewal with the same wishes; it connects to nothing."""
+    """Answers each renewal with the same wishes, while ``answers`` is set; it connects to nothing."""
 
     def __init__(self, held: dict[Lease, ControlEvent | None] | None = None) -> None:
         super().__init__(Database("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
         self._held = held
+        self.asked: list[tuple[Any, ...]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def insist(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:  # noqa: ARG002
         """The answer."""
+        self.asked.append(arguments)
+        await self.answers.wait()
         return cast(Answer, self._held)
 
 
@@ -39,7 +44,7 @@ def wish(action: Literal["cancel", "retry", "pause", "resume"], *, keep_partial:
 
 
 def leases(held: dict[Lease, ControlEvent | None] | None = None) -> Leases:
-    return Leases(FakeDatabase(held), "worker-1", "test", 3.0)
+    return Leases(FakeDatabase(), FakeDatabase(held), "worker-1", "test", 3.0)
 
 
 def stopped_by(ctx: JobContext) -> Exception | None:
@@ -153,3 +158,45 @@ def test_a_job_whose_lease_is_given_back_while_it_is_asked_for_does_not_begin() 
     ours.drop(LEASE)
     asyncio.run(ours.confirm(work(age_s=3_600.0), ctx))
     assert isinstance(stopped_by(ctx), LeaseLost)
+
+
+def test_a_renewal_leaves_out_the_jobs_whose_end_is_being_written() -> None:
+    other = Lease("default", "job-2", 1, "worker-1")
+
+    async def run() -> None:
+        renewals = FakeDatabase({other: None})
+        ours, ctx = Leases(FakeDatabase(), renewals, "worker-1", "test", 3.0), context(job())
+        ours.add(LEASE, ctx)
+        ours.add(other, context(job()))
+        async with ours.ending([LEASE]):
+            await ours.renew()
+        assert renewals.asked[0][2] == [other]
+        assert stopped_by(ctx) is None  # though the answer did not have it
+        await ours.renew()
+        assert renewals.asked[1][2] == [LEASE, other]
+
+    asyncio.run(run())
+
+
+def test_the_end_of_a_job_is_written_after_a_renewal_that_has_begun() -> None:
+    async def run() -> None:
+        renewals = FakeDatabase({LEASE: None})
+        ours, order = Leases(FakeDatabase(), renewals, "worker-1", "test", 3.0), list[str]()
+        ours.add(LEASE, context(job()))
+        renewals.answers.clear()
+
+        async def renew() -> None:
+            await ours.renew()
+            order.append("renewed")
+
+        async def end() -> None:
+            async with ours.ending([LEASE]):
+                order.append("ended")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(renew())
+            group.create_task(end())
+            group.create_task(asyncio.sleep(0)).add_done_callback(lambda _: renewals.answers.set())
+        assert order == ["renewed", "ended"]
+
+    asyncio.run(run())

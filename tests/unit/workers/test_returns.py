@@ -41,7 +41,7 @@ def test_a_job_that_is_put_off_again_and_again_waits_longer_each_time(epoch: int
     database, announcer = FakeDatabase(), FakeAnnouncer()
     given = work(replace(job(), attempt=3))
     given = replace(given, lease=replace(given.lease, epoch=epoch))
-    returns = Returns(Leases(database, "worker-1", "test", 3.0), announcer, WorkerMetrics(Metrics("test")))
+    returns = Returns(Leases(database, database, "worker-1", "test", 3.0), announcer, WorkerMetrics(Metrics("test")))
     asyncio.run(returns.put_off(given))
     ((statement, leases, state, waited_s),) = database.asked
     assert (statement, leases, state) == (give_back, [given.lease], State.QUEUED)
