@@ -41,7 +41,7 @@ async def generate(request: GenerateRequest, ctx: JobContext) -> GenerateResult:
     async with borrow(ctx, request.model, request.adapter) as model:
         ctx.meter.base, ctx.meter.adapter = model.ref.base, model.ref.adapter
         ctx.running()
-        prompts = await asyncio.to_thread(encode_prompts, model, request)
+        prompts = await ctx.models.tokenize(encode_prompts, model, request)
         answers = _Answers(request, ctx, model, Tally(ctx, len(prompts) * request.n, "answers"))
         ctx.meter.prompt_tokens += sum(map(len, prompts))
         choices = await answers.all(prompts)

@@ -23,8 +23,10 @@ from workers.context import Tools
 from workers.job import Handlers
 from workers.worker import Servers, Worker
 
-#: How long a worker that lost its partition may take to close what it has open.
+#: How long a worker that failed may take to close what it has open, and one that has left as it was told to:
+#: supervisors kill after 10 s, and most of them are over by then.
 ABORT_S: Final = 5.0
+CLOSE_S: Final = 2.0
 
 OpenTools = Callable[[Settings, Database, Metrics], AbstractContextManager[Tools]]
 
@@ -59,19 +61,21 @@ async def _work(settings: Settings, servers: Servers, tools: Tools, handlers: Ha
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await Worker(settings, servers, tools, handlers).run(stop, _exit_soon)
+        await Worker(settings, servers, tools, handlers).run(stop, partial(_exit_soon, ABORT_S, 1))
     except BaseException:
         # It could not begin, or failed as it left.
-        _exit_soon()
+        _exit_soon(ABORT_S, 1)
         raise
+    # A thread that still fetches a model would be waited for to its end.
+    _exit_soon(CLOSE_S, 0)
 
 
-def _exit_soon() -> None:
-    """Be gone in ``ABORT_S``, whatever is waited for.
+def _exit_soon(delay_s: float, status: int) -> None:
+    """Be gone by then, whatever is waited for.
 
     A thread that waits for a dead server can't be ended, and its worker must not linger: others may own its jobs by
     now.
     """
-    abort = threading.Timer(ABORT_S, os._exit, (1,))
+    abort = threading.Timer(delay_s, os._exit, (status,))
     abort.daemon = True
     abort.start()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -175,7 +176,10 @@ class Worker:
         # partition that has a new reader.
         self._leaving = True
         self._heartbeats.beat()
-        await asyncio.to_thread(self._publisher.flush, FLUSH_S)
+        # In a thread of its own: those that asyncio has may all wait for a store that does not answer.
+        flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        await asyncio.get_running_loop().run_in_executor(flushing, self._publisher.flush, FLUSH_S)
+        flushing.shutdown(wait=False)
         try:
             async with asyncio.timeout(FLUSH_S):
                 await self._leases.release()

@@ -1,6 +1,5 @@
 """One of the models that an evaluation compares: its answers to a chunk of examples."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 
@@ -28,7 +27,7 @@ class Contender:
 
     async def answers(self, examples: Sequence[Example]) -> list[Answer]:
         """What the model writes, greedily, and its loss on the wanted answer: each where a metric needs it."""
-        pairs = await asyncio.to_thread(self._encode, examples)
+        pairs = await self._ctx.models.tokenize(self._encode, examples)
         losses = await self._losses(pairs) if self._reads else [None] * len(pairs)
         texts = await gather([self._text(pair) for pair in pairs]) if self._writes else [None] * len(pairs)
         if not self._writes:

@@ -16,9 +16,9 @@ from sqlalchemy import text
 
 from schemas import topics
 from schemas.codec import decode
-from schemas.events import MetricsEvent
+from schemas.events import MetricsEvent, State
 from schemas.requests import GenerateRequest
-from tests.integration.workers.observe import new_id, stored
+from tests.integration.workers.observe import has, new_id, state, stored
 from tests.integration.workers.rig import Rig, Tail
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,9 @@ class Process:
 
 
 @contextmanager
-def worker_process(stack_env: Mapping[str, str], database_url: str, directory: Path) -> Iterator[Process]:
+def worker_process(
+    stack_env: Mapping[str, str], database_url: str, directory: Path, module: str = "workers"
+) -> Iterator[Process]:
     """Start a worker; it is killed at the latest when the block ends."""
     environment = {
         **os.environ,
@@ -49,7 +51,7 @@ def worker_process(stack_env: Mapping[str, str], database_url: str, directory: P
         "HEADRACE_LEASE_S": "3",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "workers"]
+    command = [sys.executable, "-m", module]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -69,6 +71,25 @@ def test_a_signal_ends_a_worker_with_0_and_its_partition_is_free(
         worker.process.send_signal(number)
         assert worker.process.wait(STOP_S) == 0
     assert workers(rig) == []
+
+
+def test_a_signal_ends_a_worker_in_time_though_its_threads_wait_for_a_store_that_does_not_answer(
+    rig: Rig, stack_env: Mapping[str, str], migrated_url: str, tmp_path: Path, kafka: str
+) -> None:
+    # More than asyncio has threads of its own.
+    ids = [new_id() for _ in range(40)]
+
+    async def run(worker: Process) -> None:
+        with Tail(kafka, topics.STATUS) as states:
+            rig.send(worker.partition, rig.lease(worker.worker_id, ids))
+            await states.until(lambda records: all(has(job_id, 2)(records) for job_id in ids))
+
+    with worker_process(stack_env, migrated_url, tmp_path, "tests.integration.workers.stuck") as worker:
+        asyncio.run(run(worker))
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(STOP_S) == 0
+    assert workers(rig) == []
+    assert {state(rig, job_id) for job_id in ids} == {State.QUEUED}
 
 
 def test_a_worker_answers_publishes_metrics_and_fails_once_its_partition_is_lost(

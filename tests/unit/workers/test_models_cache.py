@@ -84,6 +84,37 @@ def test_concurrent_borrowers_of_a_cold_model_get_one_and_the_same(world: World)
     assert len({id(model) for model in _run(world.models(), run)}) == 1
 
 
+def test_lookups_that_get_no_answer_hold_up_no_job_whose_model_is_here(world: World) -> None:
+    answer, asked = threading.Event(), threading.Semaphore(0)
+
+    class Silent(Tenants):
+        def find(self, tenant: str, model_id: str) -> TunedModel | None:
+            asked.release()
+            answer.wait()
+            return super().find(tenant, model_id)
+
+    world.tenants = Silent()
+
+    async def borrow(models: Models, model_id: str) -> list[int]:
+        async with models.borrow("t", model_id, None, Meter()) as model:
+            return await models.tokenize(model.encode, "some text")
+
+    async def run(models: Models) -> None:
+        # More than asyncio has threads of its own.
+        slow = [asyncio.create_task(borrow(models, f"ft:slow:{number}")) for number in range(50)]
+        try:
+            async with asyncio.timeout(60):
+                while not asked.acquire(blocking=False):  # noqa: ASYNC110  threads tell nobody
+                    await asyncio.sleep(0)
+                assert await borrow(models, "base")
+        finally:
+            answer.set()
+        outcomes = await asyncio.gather(*slow, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {ModelNotFound}
+
+    _run(world.models(), run)
+
+
 def test_a_base_is_found_by_name_and_by_owner_and_name(world: World) -> None:
     assert _borrow(world.models(), "base").ref.id == "base"
     assert _borrow(world.models(), "owner/other").ref.id == "owner/other"
