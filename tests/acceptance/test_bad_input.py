@@ -10,6 +10,7 @@ import pytest
 from producers import Headrace
 from runtime.kafka import Publisher
 from schemas import topics
+from schemas.errors import IdConflict
 from schemas.limits import REQUEST_BYTES
 from schemas.requests import Dataset, EvaluateRequest, FineTuneRequest, GenerateRequest, Record, Request
 from schemas.topics import Kind
@@ -137,4 +138,7 @@ def test_a_second_body_under_an_id_is_a_dead_letter_and_leaves_the_first(platfor
         client.submit(GenerateRequest(id=job_id, model="example-base", prompt="two", max_tokens=2))
         (letter,) = tail[REQUESTS.dead_letters].until(lambda records: bool(records))
     assert letter.headers["dlq.error.code"] == b"id_conflict"
+    # Who sent both is told, once.
+    with pytest.raises(IdConflict):
+        client.result(first, WAIT_S)
     assert client.result(first, WAIT_S).status == "succeeded"
