@@ -1,8 +1,10 @@
 """Opens what the jobs of a worker share, from the settings; the only place where its parts are chosen."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 
 from runtime.artifacts import open_artifacts
 from runtime.database import Database
@@ -15,16 +17,21 @@ from workers.engine import Engine
 from workers.models import HuggingFaceHub, Models, Sources, choose_device
 from workers.models.device import check_device
 
+#: Connections that look for tuned models at once, however many jobs ask: a burst of them must not take all that
+#: Postgres has.
+LOOKUPS: Final = 4
+
 
 class DatabaseModels:
     """The tuned models that Postgres knows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turns = threading.Semaphore(LOOKUPS)
 
     def find(self, tenant: str, model_id: str) -> TunedModel | None:
         """See ``TunedModels``."""
-        with self._database.begin() as connection:
+        with self._turns, self._database.begin() as connection:
             return find_tuned_model(connection, tenant, model_id)
 
 
