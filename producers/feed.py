@@ -43,6 +43,7 @@ class JobFeed:
         self._tenant, self._job_id, self._key = tenant, job_id, job_id.encode()
         places = [cluster.place(topic, job_id, since) for topic in topics]
         self._topics = {topic.name: topic for topic in topics}
+        self._first_ends = self.ends()
         self._consumer = placed_consumer(cluster.bootstrap, places, report_ends=True)
         #: The next offset by topic, and the topics that were read to their end.
         self._next: dict[str, int] = {}
@@ -52,8 +53,11 @@ class JobFeed:
 
     @property
     def caught_up(self) -> bool:
-        """Whether every topic has been read to the end that it had at some moment since the feed was opened."""
-        return len(self._ended) == len(self._topics)
+        """Whether every topic has been read to the end that it had when the feed was opened.
+
+        Of the end that it has now a topic into which others write without a pause tells nothing.
+        """
+        return all(name in self._ended or self._next.get(name, 0) >= end for name, end in self._first_ends.items())
 
     def poll(self) -> JobEvent | None:
         """The job's next event; None after ``POLL_S`` without one, or where a record is not the job's.

@@ -7,6 +7,7 @@ import pytest
 
 from producers import ClientClosed, Headrace
 from producers.feed import JobEvent
+from schemas import topics
 from schemas.errors import ResultTimeout
 from schemas.events import CountProgress, State, StatusEvent
 from schemas.requests import GenerateRequest
@@ -40,6 +41,24 @@ def test_the_past_is_told_by_time_and_the_result_last(client: Headrace, platform
 
     events = [told(event) for event in client.watch(job_id, WAIT_S)]
     assert events == ["queued", "running", "1", "2", "result succeeded"]
+
+
+def test_the_past_has_an_end_though_others_write_without_a_pause(client: Headrace, platform: StubPlatform) -> None:
+    job_id = client.submit(PROMPT)
+    platform.state(job_id, State.QUEUED)
+    enough = threading.Event()
+
+    def write() -> None:
+        while not enough.is_set():
+            platform.garbage(topics.PROGRESS, job_id, [None] * 5_000)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        assert told(next(client.watch(job_id, WAIT_S))) == "queued"
+    finally:
+        enough.set()
+        writing.join()
 
 
 def test_what_comes_is_told_as_it_comes(client: Headrace, platform: StubPlatform) -> None:
