@@ -11,7 +11,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.processes import Parts
 from tests.simulation.world import Report, simulate
 
-#: Within so many seeds every bug of the zoo has to be found. The rarest, a chunk that jumps the queue, is in one of 250.
+#: Within so many seeds every bug of the zoo has to be found. The rarest, that of a chunk tried again, is in one of 250.
 HUNT_SEEDS: Final = 1_500
 #: What a process is given at once.
 CHUNK_SEEDS: Final = 25
