@@ -63,7 +63,8 @@ class Places:
 
     def is_short(self, kind: Kind) -> bool:
         """Whether the dispatcher has to hear soon of places of a kind that are free."""
-        room = self.ahead.room().free(kind)
+        # For each job twice, so without the other kinds.
+        room = self._slots.free(kind) + self.ahead.of(kind)
         return self._credit.is_short(kind, room - self._taken[kind], room)
 
     def _free(self) -> Slots:

@@ -144,5 +144,5 @@ def test_data_that_are_gone_are_missed(closed: Path) -> None:
 
 def test_data_that_lie_elsewhere_last_as_long_as_their_directory() -> None:
     assert place_elsewhere(Path(tempfile.gettempdir()) / "stack") == Path(tempfile.gettempdir())
-    lasting = place_elsewhere(Path("/root/headrace/var/stack/postgres"))
+    lasting = place_elsewhere(Path("/closed/headrace/var/stack/postgres"))
     assert lasting == (LASTING if os.access(LASTING, os.W_OK) else Path(tempfile.gettempdir()))
