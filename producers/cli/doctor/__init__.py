@@ -25,6 +25,8 @@ EXAMINATIONS: Final[Mapping[str, Examination]] = {
     "dispatcher": examine_dispatcher,
     "stack": examine_stack,
 }
+#: Where an address comes from, for servers.
+VARIABLES: Final[Mapping[str, str]] = {"kafka": "KAFKA", "redis": "REDIS", "postgres": "DATABASE"}
 
 
 @click.command()
@@ -47,13 +49,15 @@ def doctor(target: Target, form: Format) -> int:
     return Exit.FAILED if ill else Exit.OK
 
 
-def examine(target: Target, examinations: Mapping[str, Examination] = EXAMINATIONS) -> list[Finding]:
+def examine(
+    target: Target, examinations: Mapping[str, Examination] = EXAMINATIONS, patience_s: float = PATIENCE_S
+) -> list[Finding]:
     """Examine everything at once; the findings come in a fixed order."""
     running = {name: _started(name, examination, target) for name, examination in examinations.items()}
-    wait(running.values(), PATIENCE_S)
+    wait(running.values(), patience_s)
     findings: list[Finding] = []
     for name, answer in running.items():
-        findings.extend(answer.result() if answer.done() else [_hanging(name, target)])
+        findings.extend(answer.result() if answer.done() else [_hanging(name, target, patience_s)])
     return findings
 
 
@@ -77,8 +81,9 @@ def _unexpected(name: str, error: Exception) -> Finding:
     return Finding(name, "", Health.WRONG, problem=f"its examination failed: {reason}", repair=f"see the log of {name}")
 
 
-def _hanging(name: str, target: Target) -> Finding:
-    return Finding(name, "", Health.UNREACHABLE, "", f"no answer within {PATIENCE_S:g} s", target.start(name.upper()))
+def _hanging(name: str, target: Target, patience_s: float) -> Finding:
+    repair = target.start(VARIABLES[name]) if name in VARIABLES else f"see the log of {name}"
+    return Finding(name, "", Health.UNREACHABLE, "", f"no answer within {patience_s:g} s", repair)
 
 
 def _table(findings: Sequence[Finding]) -> Table:

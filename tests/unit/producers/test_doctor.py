@@ -1,5 +1,6 @@
 """The doctor, when an examination itself is ill."""
 
+import threading
 from pathlib import Path
 
 from producers.cli.doctor import examine
@@ -27,3 +28,17 @@ def test_an_examination_that_fails_is_a_finding_and_hides_no_other() -> None:
     ]  # fmt: skip
     assert "Topic t at 127.0.0.1:1: no access" in found[0].problem
     assert "KeyError" in found[1].problem
+
+
+def test_what_hangs_is_told_with_a_variable_that_there_is() -> None:
+    over = threading.Event()
+
+    def hangs(_target: Target) -> list[Finding]:
+        over.wait()
+        return []
+
+    found = examine(TARGET, {"postgres": hangs, "dispatcher": hangs}, patience_s=0.0)
+    over.set()
+    assert {item.health for item in found} == {Health.UNREACHABLE}
+    assert "HEADRACE_DATABASE" in found[0].repair
+    assert "HEADRACE" not in found[1].repair
