@@ -48,6 +48,14 @@ class Reading:
         return self._digest.hexdigest()
 
 
+class DatasetAway(ServerUnreachable):
+    """The place of a dataset does not answer now. It is its client's to say, so that it may be wrong for good."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri = uri
+        super().__init__("The place of the dataset", shown(uri), reason)
+
+
 class Datasets:
     """Reads datasets. Blocking and thread-safe."""
 
@@ -63,7 +71,7 @@ class Datasets:
         Raises:
             DatasetUnreachable: the URI is not allowed, is not there, or can't be read (final).
             DatasetInvalid: a line is not an example, there is none, or a limit is broken (final).
-            ServerUnreachable: its disk or server fails, or breaks off (retryable).
+            DatasetAway: its disk or server fails, or breaks off (retryable).
         """
         digest = _Digest()
         if dataset.records is not None:
@@ -172,7 +180,5 @@ def _unreachable(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # file systems of all kinds raise what they like
         if may_pass(error):
-            raise ServerUnreachable(
-                "The place of the dataset", shown(uri), str(error) or type(error).__name__
-            ) from error
+            raise DatasetAway(uri, str(error) or type(error).__name__) from error
         raise DatasetUnreachable(uri, str(error) or type(error).__name__) from error

@@ -7,14 +7,20 @@ what it came to. What a handler may use is in ``context``.
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
-from schemas.errors import JobError, JobStopped, LeaseLost
+from schemas.errors import DatasetUnreachable, JobError, JobStopped, LeaseLost
 from schemas.events import Lease, WorkEvent
 from schemas.requests import EvaluateRequest, FineTuneRequest, GenerateRequest
 from schemas.results import EvaluateResult, FineTuneResult, GenerateResult, Result, ResultEvent
 from workers.attempt import Attempt
 from workers.context import JobContext
+from workers.datasets import DatasetAway
+from workers.returns import times_returned
+
+#: How often a job may have been given back before its dataset's place counts as wrong: with ``put_off``'s waits that
+#: are seven minutes. A server that its client names may never have been there.
+DATASET_TRIES: Final = 12
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,9 @@ async def run_job(
 ) -> ResultEvent | None:
     """Run a job in a slot to its one outcome, or to None where another attempt owns it by now.
 
-    A ``JobError`` is the job's fault and its result. Anything else propagates with the lease still
-    held: ``JobSuspended`` and ``ServerUnreachable``, after which the caller gives the lease back, and bugs;
-    the reaper counts those attempts.
+    A ``JobError`` is the job's fault and its result, and so is a dataset that stays out of reach. Anything else
+    propagates with the lease still held: ``JobSuspended`` and ``ServerUnreachable``, after which the caller gives the
+    lease back, and bugs; the reaper counts those attempts.
     """
     attempt = Attempt(work)
     try:
@@ -55,6 +61,10 @@ async def run_job(
             event = attempt.succeeded(ctx, await handle(ctx, handlers))
     except JobError as error:
         event = attempt.failed(ctx, error)
+    except DatasetAway as away:
+        if times_returned(work) < DATASET_TRIES:
+            raise
+        event = attempt.failed(ctx, DatasetUnreachable(away.uri, f"{away.reason} (for minutes, tried again and again)"))
     except JobStopped as stop:
         event = attempt.stopped(ctx, stop)
     except LeaseLost:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.errors import DatasetInvalid, JobCancelled, JobExpired, JobReturned, LeaseLost, OutOfMemory
 from schemas.events import Lease
@@ -25,7 +26,8 @@ from schemas.topics import Kind
 from tests.unit.workers.fakes import context, job, work
 from workers.attempt import RESULT_BYTES
 from workers.context import JobContext
-from workers.job import Handlers, run_job
+from workers.datasets import DatasetAway
+from workers.job import DATASET_TRIES, Handlers, run_job
 
 ANSWER = GenerateResult(choices=(Choice(0, 0, "hello", 1, "stop"),))
 TUNED = FineTuneResult(
@@ -211,3 +213,19 @@ def test_what_a_cancelled_job_has_kept_is_its_result_unless_that_is_too_large(te
     assert event.result == (partial if kept else None)
     assert event.error is not None
     assert ("Nothing is kept" in event.error.message) is not kept
+
+
+def test_a_dataset_whose_place_stays_away_fails_its_job_in_the_end() -> None:
+    def outcome(times_returned: int) -> ResultEvent | None:
+        of = job()
+        tried = replace(work(of), lease=Lease(of.tenant, of.id, 1 + times_returned, "worker-1"))
+        away = raising(DatasetAway("http://nowhere/d.jsonl", "no such host"))
+        return asyncio.run(run_job(tried, context(of), away, nullcontext(), FakeOutcomes()))
+
+    with pytest.raises(DatasetAway):
+        outcome(DATASET_TRIES - 1)
+    event = outcome(DATASET_TRIES)
+    assert event is not None
+    assert event.error is not None
+    assert event.error.code == "dataset_unreachable"
+    assert "'http://nowhere/d.jsonl' can't be read: no such host" in event.error.message
