@@ -64,7 +64,7 @@ WORKERS: Final = Topic("headrace.workers.v1", "worker id", 1, HOUR_MS, log_appen
 PROGRESS: Final = Topic("headrace.progress.v1", "job id", 3, DAY_MS)
 STATUS: Final = Topic("headrace.status.v1", "job id", 3, None)
 RESULTS: Final = Topic("headrace.results.v1", "job id", 3, 30 * DAY_MS)
-METRICS: Final = Topic("headrace.metrics.v1", "source", 1, DAY_MS)
+METRICS: Final = Topic("headrace.metrics.v1", "source", 1, DAY_MS, log_append_time=True)
 DEAD_LETTERS: Final = {
     kind: Topic(topic.dead_letters, "the original's", 1, 30 * DAY_MS) for kind, topic in REQUESTS.items()
 }

@@ -85,6 +85,12 @@ def _of_itself(verdict: Verdict) -> RequestRefused | None:
     return None if isinstance(verdict.refusal, QuotaExceeded) else verdict.refusal
 
 
+def is_late(verdict: Verdict) -> bool:
+    """Whether the request's deadline had passed by the time at which it was judged."""
+    row = verdict.admission
+    return bool(row and row.rejection and row.rejection.status is Terminal.EXPIRED)
+
+
 def refuse(verdict: Verdict, refusal: RequestRefused) -> Verdict:
     """The verdict on a request that is valid, and refused all the same."""
     admission = verdict.admission

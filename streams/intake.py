@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from runtime.database.admissions import RANK, Admission, Admitted, admit_and_lease, needed_model
+from runtime.database.clock import clock
 from runtime.database.jobs import QueuedJob
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
@@ -15,7 +16,7 @@ from schemas.errors import RequestRefused
 from schemas.events import State, StatusEvent
 from schemas.requests import Request
 from schemas.topics import DEAD_LETTERS, Kind
-from streams.admission import Verdict, confirm, dead_letter_headers, judge, refuse
+from streams.admission import Verdict, confirm, dead_letter_headers, is_late, judge, refuse
 from streams.announcements import publish_status
 from streams.chunks import Chunk, Record
 from streams.deliveries import Send, insist
@@ -67,12 +68,21 @@ class Intake:
         async with self._entrance:
             # One after the other, in their order: all who wait for room are told of it at once.
             await self._quotas.room()
-        judged = self._within_quotas([judge(kind, record, datetime.now(UTC)) for record in chunk.records])
+            verdicts = await self._judge(kind, chunk.records)
+        judged = self._within_quotas(verdicts)
         letters = await self._dispatch.underway.finish(self._admit(kind, judged))
         await insist([self._letter(kind, record, refusal) for record, refusal in letters])
         for _, refusal in letters:
             self._instruments.dead_letters.labels(kind, refusal.code).inc()
         self._instruments.chunk_s.labels(kind).observe(asyncio.get_running_loop().time() - started_s)
+
+    async def _judge(self, kind: Kind, records: Sequence[Record]) -> list[Verdict]:
+        verdicts = [judge(kind, record, datetime.now(UTC)) for record in records]
+        if not any(map(is_late, verdicts)):
+            return verdicts
+        # Not by this process' clock alone, which may be ahead. If it is behind, the job is not leased, and swept.
+        now = await self._database.insist(clock)
+        return [judge(kind, verdict.record, now) if is_late(verdict) else verdict for verdict in verdicts]
 
     async def _admit(self, kind: Kind, judged: Sequence[Verdict]) -> list[tuple[Record, RequestRefused]]:
         """Steps 2 and 3; the records that become dead letters, and why."""

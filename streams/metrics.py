@@ -38,6 +38,7 @@ _SAMPLES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucke
 @dataclass(frozen=True)
 class _Source:
     event: MetricsEvent
+    stamp_ms: int
     seen_s: float
 
 
@@ -47,6 +48,8 @@ class Bridge(Collector):
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
         self._sources: dict[str, _Source] = {}
+        #: Kafka's time, as far as it is known. The clocks of processes may be wrong, that of this one too.
+        self._newest_ms = 0
         self._lock = threading.Lock()
 
     async def events(self, chunk: Chunk) -> None:
@@ -83,25 +86,27 @@ class Bridge(Collector):
         if wrong := next(_wrong(event.families), None):
             log.warning("Metrics of %s are refused: %s", printable(event.source), wrong)
             return "malformed"
-        return self._keep(event)
+        return self._keep(event, record.timestamp)
 
-    def _keep(self, event: MetricsEvent) -> str:
-        if time.time() - event.at.timestamp() > SILENT_S:
-            return "stale"
+    def _keep(self, event: MetricsEvent, stamp_ms: int) -> str:
         with self._lock:
+            self._newest_ms = max(self._newest_ms, stamp_ms)
+            if stamp_ms < self._newest_ms - SILENT_S * 1_000:
+                return "stale"
             known = self._sources.get(event.source)
             if known and known.event.sequence >= event.sequence:
                 return "repeated"
             self._forget_silent()
             if known is None and len(self._sources) >= SOURCES:
                 return "refused"
-            self._sources[event.source] = _Source(event, time.monotonic())
+            self._sources[event.source] = _Source(event, stamp_ms, time.monotonic())
             return "taken"
 
     def _forget_silent(self) -> None:
-        limit_s = time.monotonic() - SILENT_S
-        for source in [name for name, known in self._sources.items() if known.seen_s < limit_s]:
-            del self._sources[source]
+        limit_s, limit_ms = time.monotonic() - SILENT_S, self._newest_ms - SILENT_S * 1_000
+        for name, known in list(self._sources.items()):
+            if known.seen_s < limit_s or known.stamp_ms < limit_ms:
+                del self._sources[name]
 
 
 class MetricsPage:

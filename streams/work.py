@@ -79,11 +79,14 @@ class Retelling:
 
     async def look(self) -> None:
         """Tell again what nobody has renewed."""
-        found = await self._database.insist(jobs.unconfirmed, self._lease_s * UNCONFIRMED, BATCH_JOBS)
-        for item, partition in found:
-            log.warning("Worker %s is told again of job %s/%s.", item.lease.worker_id, item.job.tenant, item.job.id)
-            try:
-                publish_work(self._publisher, item, partition, again=True)
-            except ServerUnreachable:
-                return
-            self._instruments.retold.labels(item.job.kind).inc()
+        after: tuple[str, str] | None = jobs.FIRST
+        while after is not None:
+            age_s = self._lease_s * UNCONFIRMED
+            leases, after = await self._database.insist(jobs.unconfirmed, age_s, BATCH_JOBS, after)
+            for item, partition in leases:
+                log.warning("Worker %s is told again of job %s/%s.", item.lease.worker_id, item.job.tenant, item.job.id)
+                try:
+                    publish_work(self._publisher, item, partition, again=True)
+                except ServerUnreachable:
+                    return
+                self._instruments.retold.labels(item.job.kind).inc()

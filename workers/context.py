@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
 
-from schemas.errors import JobExpired, JobStopped, JobSuspended, LeaseLost
+from schemas.errors import JobStopped, JobSuspended, LeaseLost
 from schemas.events import CountProgress, LogProgress, ProgressEvent, State, TextProgress, TrainProgress
 from schemas.requests import Job
 from schemas.results import Result
@@ -145,16 +145,13 @@ class JobContext:
 
         Raises:
             JobCancelled: a cancel request came.
-            JobExpired: the request's deadline has passed.
+            JobExpired: the request's deadline has passed (see ``deadline``).
             JobReturned, JobPaused: the job is to go on later. What can be continued is checkpointed first.
             LeaseLost: another attempt owns the job.
         """
         if self._stop:
             # A new one for each thread: a raised exception collects its thread's traceback.
             raise copy.copy(self._stop)
-        deadline = self.job.request.deadline
-        if deadline and datetime.now(UTC) >= deadline:
-            raise JobExpired(f"The deadline {deadline.isoformat()} passed before the job had ended.")
 
     def stop(self, reason: Stop) -> None:
         """Have the next ``check`` raise ``reason``, unless another one came first that weighs as much or more.

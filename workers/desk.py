@@ -14,6 +14,7 @@ from schemas.topics import Kind
 from workers.broken import WorkerBroken
 from workers.checkpoints import Checkpoints
 from workers.context import Announcer, JobContext, Tools
+from workers.deadline import watch_deadline
 from workers.job import Handlers, run_job
 from workers.leases import Leases
 from workers.metrics import WorkerMetrics
@@ -50,6 +51,7 @@ class Held:
 
     work: WorkEvent
     ctx: JobContext
+    deadline: asyncio.TimerHandle | None = None
     counted: bool = True
     begun: bool = False
 
@@ -99,7 +101,7 @@ class Desk:
         self._leases.add(work.lease, ctx)
         self._places.take(work.job)
         self._tell_if_short(kind)
-        held = Held(work, ctx)
+        held = Held(work, ctx, watch_deadline(work, ctx))
         task = asyncio.create_task(self._run(held), name=f"job {work.job.id}")
         self._jobs[task] = held
         task.add_done_callback(self._done)
@@ -200,6 +202,8 @@ class Desk:
     def _done(self, task: asyncio.Task[None]) -> None:
         # Here and not in the task, of which a cancellation may leave nothing to run.
         held = self._jobs.pop(task)
+        if held.deadline:
+            held.deadline.cancel()
         self._leases.drop(held.work.lease)
         self._uncount(held)
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Row, text
@@ -23,6 +23,9 @@ from schemas.requests import Job, Request
 from schemas.topics import Kind
 
 log = logging.getLogger(__name__)
+
+#: Before the first job, by tenant and id.
+FIRST: Final = ("", "")
 
 _LEASED_COLUMNS: Final = """
     jobs.tenant, jobs.id, jobs.epoch, jobs.worker_id, jobs.attempt, jobs.request::text AS request,
@@ -49,7 +52,8 @@ SELECT_UNCONFIRMED: Final = text(f"""
     FROM jobs JOIN workers ON workers.worker_id = jobs.worker_id
     WHERE jobs.state = 'scheduled' AND jobs.lease_expires_at > now()
       AND jobs.scheduled_at < now() - make_interval(secs => :age_s)
-    ORDER BY jobs.lease_expires_at
+      AND (jobs.tenant, jobs.id) > (:tenant, :id)
+    ORDER BY jobs.tenant, jobs.id
     LIMIT :most
 """)  # noqa: S608
 
@@ -142,13 +146,22 @@ def lease(connection: Connection, assignments: Sequence[tuple[QueuedJob, str]], 
     return leased
 
 
-def unconfirmed(connection: Connection, age_s: float, most: int) -> list[tuple[LeasedJob, int]]:
-    """Leases that were never renewed although they are ``age_s`` seconds old, each with its worker's partition.
+class Unconfirmed(NamedTuple):
+    """Leases with their workers' partitions, and the last job, by tenant and id, where there may be more after it."""
+
+    leases: list[tuple[LeasedJob, int]]
+    last: tuple[str, str] | None
+
+
+def unconfirmed(connection: Connection, age_s: float, most: int, after: tuple[str, str] = FIRST) -> Unconfirmed:
+    """Leases that were never renewed although they are ``age_s`` seconds old: ``most`` of them, of jobs ``after`` one.
 
     A worker that has its job renews it much sooner: it is in trouble, or was never told.
     """
-    rows = connection.execute(SELECT_UNCONFIRMED, {"age_s": age_s, "most": most})
-    return [(item, row.partition) for row in rows if (item := _leased(row))]
+    tenant, job_id = after
+    rows = connection.execute(SELECT_UNCONFIRMED, {"age_s": age_s, "most": most, "tenant": tenant, "id": job_id}).all()
+    told = [(item, row.partition) for row in rows if (item := _leased(row))]
+    return Unconfirmed(told, (rows[-1].tenant, rows[-1].id) if len(rows) == most else None)
 
 
 def _postpone(connection: Connection, rows: Sequence[Row[Any]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runtime.database import admissions, jobs, outbox, outcomes, queue, workers
+from runtime.database import admissions, clock, jobs, outbox, outcomes, queue, workers
 from tests.simulation import broken_dispatchers as dispatchers
 from tests.simulation import broken_servers as servers
 from tests.simulation import broken_workers
@@ -82,6 +82,7 @@ BUGS: Final = (
     ),
     _statement("a job is leased although its client cancelled it", jobs.lease, servers.lease_cancelled),
     _statement("a job is leased although its deadline has passed", jobs.lease, servers.lease_overdue),
+    _statement("a dispatcher ends late jobs by another clock", clock.clock, servers.another_clock),
     Bug("a job goes on after its deadline", Parts(worker=broken_workers.IgnoresDeadlines)),
     # Results
     _statement("a result is stored without its outbox row", outcomes.settle, servers.settle_without_outbox),

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from runtime.database import admissions, checkpoints, jobs, outbox, outcomes, queue, quotas, reconciling, workers
+from runtime.database import admissions, checkpoints, clock, jobs, outbox, outcomes, queue, quotas, reconciling, workers
 from runtime.database.admissions import RANK, Admission, Admitted, Key, is_ours, needed_model, reread
 from runtime.database.checkpoints import EndedCheckpoint
-from runtime.database.jobs import QueuedJob
+from runtime.database.jobs import QueuedJob, Unconfirmed
 from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Batch, Position, Waiting, result_id
 from runtime.database.outcomes import ExpiredLease, Settlement
@@ -119,7 +119,7 @@ def renew(tables: Tables, tx: Transaction, leases: Sequence[Lease], lease_s: flo
     return held
 
 
-def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int) -> list[tuple[LeasedJob, int]]:
+def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int, after: Key = jobs.FIRST) -> Unconfirmed:
     """As ``jobs.unconfirmed``."""
     partitions = {worker.worker_id: partition for partition, worker in tables.workers.items()}
     since = tx.now - timedelta(seconds=age_s)
@@ -132,9 +132,11 @@ def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int) -> lis
         and row.lease_expires_at > tx.now
         and row.scheduled_at
         and row.scheduled_at < since
+        and row.key > after
     ]
-    rows.sort(key=lambda row: (row.lease_expires_at, row.key))
-    return [(_leased_job(row), partitions[row.worker_id or ""]) for row in rows[:most]]
+    page = sorted(rows, key=lambda row: row.key)[:most]
+    leases = [(_leased_job(row), partitions[row.worker_id or ""]) for row in page]
+    return Unconfirmed(leases, page[-1].key if len(page) == most else None)
 
 
 def give_back(
@@ -384,13 +386,19 @@ def save_positions(tables: Tables, _tx: Transaction, places: Mapping[tuple[str, 
     tables.reconciled.update(places)
 
 
-#: What the model has of ``runtime.database``, by the function that it stands for.
 def waiting_of_tenants(tables: Tables, _tx: Transaction) -> dict[str, int]:
     """As ``quotas.waiting``."""
     return dict(Counter(row.tenant for row in tables.jobs.values() if row.state == State.QUEUED.value))
 
 
+def now(_tables: Tables, tx: Transaction) -> datetime:
+    """As ``clock.clock``."""
+    return tx.now
+
+
+#: What the model has of ``runtime.database``, by the function that it stands for.
 STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
+    clock.clock: now,
     admissions.admit: admit,
     admissions.admit_and_lease: admit_and_lease,
     jobs.lease: lease,
@@ -419,5 +427,5 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
 
 #: Those that change nothing.
 READERS: Final = frozenset(
-    {queued, unconfirmed, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions}
+    {now, queued, unconfirmed, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions}
 )

@@ -79,6 +79,8 @@ class Transitions:
                 self.wished_s.setdefault(key, self._loop.time())
             if was is None:
                 self._moved(row, "admitted")
+                if row.state == State.EXPIRED.value and row.deadline and row.deadline > tx.now:
+                    self._violate("deadline", row, f"it expired before {row.deadline}")
                 was = _Before(State.QUEUED.value, 1, 0, None, None)
                 if row.epoch == 0:
                     continue

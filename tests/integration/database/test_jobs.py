@@ -194,4 +194,4 @@ def test_a_request_that_a_later_release_wrote_waits_for_it_and_holds_up_no_other
         text("INSERT INTO workers (partition, worker_id, host, lease_expires_at) VALUES (0, 'worker-1', 'here', now())")
     )
     connection.execute(text("UPDATE jobs SET worker_id = 'worker-1'"))
-    assert [item.job.id for item, _ in jobs.unconfirmed(connection, 1.0, 10)] == ["b"]
+    assert [item.job.id for item, _ in jobs.unconfirmed(connection, 1.0, 10).leases] == ["b"]

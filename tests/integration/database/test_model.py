@@ -153,7 +153,7 @@ class Drawn:
             lambda: (jobs.lease, (self._assignments(), span_s)),
             lambda: (queue.queued, (Kind.GENERATE, BEGINNING, most)),
             lambda: (jobs.renew, (self._leases(tables), span_s)),
-            lambda: (jobs.unconfirmed, (rng.choice(SPANS_S), most)),
+            lambda: (jobs.unconfirmed, (rng.choice(SPANS_S), most, rng.choice((jobs.FIRST, self._key())))),
             lambda: (
                 jobs.give_back,
                 (self._leases(tables), rng.choice((State.QUEUED, State.PAUSED)), rng.choice((0.0, span_s))),

@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,7 +16,9 @@ from schemas.events import MetricFamily, MetricsEvent, Sample
 from streams.chunks import Chunk
 from streams.instruments import Instruments
 from streams.metrics import SILENT_S, SOURCES, Bridge, MetricsPage
-from tests.unit.streams.records import FakeRecord
+from tests.unit.streams.records import NOW, FakeRecord
+
+STAMP_MS = int(NOW.timestamp() * 1_000)
 
 
 def event(
@@ -23,7 +26,6 @@ def event(
     sequence: int = 0,
     value: float = 1.0,
     *,
-    age_s: float = 0.0,
     family: MetricFamily | None = None,
 ) -> MetricsEvent:
     total = MetricFamily(
@@ -33,7 +35,7 @@ def event(
         source=source,
         service="worker",
         sequence=sequence,
-        at=datetime.now(UTC) - timedelta(seconds=age_s),
+        at=datetime.now(UTC),
         families=(family or total,),
     )
 
@@ -48,8 +50,10 @@ def bridge(metrics: Metrics) -> Bridge:
     return Bridge(Instruments(metrics))
 
 
-def take(bridge: Bridge, *values: MetricsEvent | bytes | None) -> None:
-    records = [FakeRecord(encode(value) if isinstance(value, MetricsEvent) else value) for value in values]
+def take(bridge: Bridge, *values: MetricsEvent | bytes | None, at_s: float = 0.0) -> None:
+    """Have Kafka stamp them with this time, and the bridge read them."""
+    raw = [encode(value) if isinstance(value, MetricsEvent) else value for value in values]
+    records = [FakeRecord(value, timestamp=STAMP_MS + int(at_s * 1_000)) for value in raw]
     asyncio.run(bridge.events(Chunk(records)))
 
 
@@ -102,9 +106,24 @@ def test_what_would_spoil_the_page_is_counted_and_ignored(
     assert counted(metrics, "malformed") == 1
 
 
-def test_an_event_from_before_the_start_is_history(bridge: Bridge) -> None:
-    take(bridge, event(age_s=SILENT_S + 1))
-    assert page(bridge) == {}
+def test_a_process_of_which_kafka_has_nothing_new_is_gone(bridge: Bridge, metrics: Metrics) -> None:
+    take(bridge, event("gone"))
+    take(bridge, event("there"), at_s=SILENT_S)
+    assert {source for _, source in page(bridge)} == {"gone", "there"}
+    take(bridge, event("there", sequence=1), at_s=SILENT_S + 1)
+    assert {source for _, source in page(bridge)} == {"there"}
+    take(bridge, event("gone", sequence=1), at_s=0.5)
+    assert counted(metrics, "stale") == 1
+
+
+def test_a_process_whose_own_clock_is_an_hour_off_is_served(bridge: Bridge) -> None:
+    hour = timedelta(hours=1)
+    take(
+        bridge,
+        replace(event("behind"), at=datetime.now(UTC) - hour),
+        replace(event("ahead"), at=datetime.now(UTC) + hour),
+    )
+    assert {source for _, source in page(bridge)} == {"behind", "ahead"}
 
 
 def test_two_processes_that_disagree_on_a_type_do_not_spoil_the_page(bridge: Bridge) -> None:

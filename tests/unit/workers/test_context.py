@@ -2,12 +2,11 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
 
-from schemas.errors import JobCancelled, JobExpired, JobPaused, JobReturned, LeaseLost
+from schemas.errors import JobCancelled, JobPaused, JobReturned, LeaseLost
 from schemas.events import CountProgress, LogProgress, State, TextProgress, TrainProgress
 from tests.unit.workers.fakes import FakeAnnouncer, context, job
 from workers.context import Count, LogLine, TextChunk, TrainStep
@@ -59,12 +58,6 @@ def test_the_first_reason_to_stop_stays_but_for_a_lost_lease() -> None:
     ctx.stop(JobCancelled("third"))
     with pytest.raises(LeaseLost, match="another has it"):
         ctx.check()
-
-
-def test_a_deadline_is_seen_once_it_has_passed() -> None:
-    context(job(deadline=datetime.now(UTC) + timedelta(hours=1))).check()
-    with pytest.raises(JobExpired, match="2020-01-01"):
-        context(job(deadline=datetime(2020, 1, 1, tzinfo=UTC))).check()
 
 
 def test_progress_is_numbered_in_the_order_in_which_it_is_announced() -> None:

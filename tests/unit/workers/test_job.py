@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -139,12 +138,6 @@ def test_a_stop_is_no_failure(stop: JobCancelled | JobExpired, status: Terminal)
     assert event.status is status
     assert event.error is not None
     assert event.error.code == stop.code
-
-
-def test_a_job_whose_deadline_has_passed_does_not_start() -> None:
-    event = run(job(deadline=datetime(2020, 1, 1, tzinfo=UTC)), raising(AssertionError("it started")))
-    assert event is not None
-    assert event.status is Terminal.EXPIRED
 
 
 def test_a_lost_lease_writes_nothing() -> None:
