@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, assert_never
 
 from schemas.errors import JobStopped, JobSuspended, LeaseLost
-from schemas.events import CountProgress, LogProgress, ProgressEvent, State, TextProgress, TrainProgress
+from schemas.events import ProgressEvent, State
 from schemas.requests import Job
 from schemas.results import Result
+from workers.progress import Progress, progress_event
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a context needs none of it
     from runtime.artifacts import ArtifactStore
@@ -47,47 +47,6 @@ class Meter:
     dataset_sha256: str | None = None
     base: str | None = None
     adapter: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainStep:
-    """One optimizer step; ``loss`` in nats per trained token, ``remaining_s`` an estimate."""
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    tokens_per_s: float
-    remaining_s: float
-
-
-@dataclass(frozen=True)
-class Count:
-    """So many of so many done, in ``unit`` (examples, tokens, bytes)."""
-
-    done: int
-    total: int
-    unit: str
-
-
-@dataclass(frozen=True)
-class TextChunk:
-    """The next piece of answer ``index`` to prompt number ``prompt``."""
-
-    prompt: int
-    index: int
-    text: str
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """A line for whoever watches the job."""
-
-    level: Literal["info", "warning", "error"]
-    message: str
-
-
-Progress = TrainStep | Count | TextChunk | LogLine
 
 
 class Announcer(Protocol):
@@ -168,7 +127,7 @@ class JobContext:
     def report(self, progress: Progress) -> None:
         """Tell watchers how far the job is; the caller chooses how often."""
         with self._lock:
-            event = _event(progress, self.job, next(self._sequence))
+            event = progress_event(progress, self.job, next(self._sequence))
             self._announcer.progress(self.job, event)
 
     def loading(self) -> None:
@@ -221,58 +180,5 @@ def _weight(reason: Stop) -> int:
             return 1
         case LeaseLost():
             return 2
-        case unknown:
-            assert_never(unknown)
-
-
-def _event(progress: Progress, job: Job, sequence: int) -> ProgressEvent:
-    at = datetime.now(UTC)
-    match progress:
-        case TrainStep():
-            return TrainProgress(
-                job_id=job.id,
-                tenant=job.tenant,
-                attempt=job.attempt,
-                sequence=sequence,
-                at=at,
-                step=progress.step,
-                steps=progress.steps,
-                loss=progress.loss,
-                learning_rate=progress.learning_rate,
-                tokens_per_s=progress.tokens_per_s,
-                remaining_s=progress.remaining_s,
-            )
-        case Count(done, total, unit):
-            return CountProgress(
-                job_id=job.id,
-                tenant=job.tenant,
-                attempt=job.attempt,
-                sequence=sequence,
-                at=at,
-                done=done,
-                total=total,
-                unit=unit,
-            )
-        case TextChunk(prompt, index, text):
-            return TextProgress(
-                job_id=job.id,
-                tenant=job.tenant,
-                attempt=job.attempt,
-                sequence=sequence,
-                at=at,
-                prompt=prompt,
-                index=index,
-                text=text,
-            )
-        case LogLine(level, message):
-            return LogProgress(
-                job_id=job.id,
-                tenant=job.tenant,
-                attempt=job.attempt,
-                sequence=sequence,
-                at=at,
-                level=level,
-                message=message,
-            )
         case unknown:
             assert_never(unknown)

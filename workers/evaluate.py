@@ -16,7 +16,7 @@ from runtime.artifacts import Artifact
 from schemas.errors import JobSuspended, Unsupported, shown
 from schemas.requests import Dataset, EvaluateRequest
 from schemas.results import EvaluateResult, Score
-from workers.context import JobContext, LogLine
+from workers.context import JobContext
 from workers.datasets import Example
 from workers.evaluation.checkpoint import Basis, EvaluationState, restore, write
 from workers.evaluation.contender import Contender
@@ -28,6 +28,7 @@ from workers.generate import gather
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
 from workers.outages import borrow, insist
+from workers.progress import LogLine
 from workers.tally import Tally
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,12 @@ from schemas.errors import JobCancelled, JobStopped, JobSuspended
 from schemas.limits import MODEL_CHARS
 from schemas.requests import FineTuneRequest, Job
 from schemas.results import FineTuneResult
-from workers.context import JobContext, LogLine
+from workers.context import JobContext
 from workers.models import LoadedModel
 from workers.models.directory import content_digest
 from workers.models.sources import TUNED_PREFIX
 from workers.outages import borrow, insist
+from workers.progress import LogLine
 from workers.training import (
     CheckpointUnusable,
     Plan,

@@ -11,10 +11,11 @@ from typing import Any, Final, TypeVar
 from schemas.errors import PromptTooLong, Unsupported
 from schemas.requests import GenerateRequest
 from schemas.results import Choice, GenerateResult
-from workers.context import JobContext, TextChunk
+from workers.context import JobContext
 from workers.engine import CutShort, Sampling
 from workers.models import LoadedModel
 from workers.outages import borrow
+from workers.progress import TextChunk
 from workers.tally import Tally
 
 #: The pieces of a streamed answer are joined to at most this many a second, fast enough for a reader.

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from workers.context import Count, JobContext
+from workers.context import JobContext
+from workers.progress import Count
 
 REPORTS_PER_S: Final = 2
 

@@ -13,10 +13,10 @@ from msgspec import structs
 
 from examples.dates.scoring import exact_match
 from schemas.requests import FineTuneRequest, Record
-from workers.context import TrainStep
 from workers.datasets import Datasets
 from workers.models import LoadedModel
 from workers.models.loading import load_base
+from workers.progress import TrainStep
 from workers.training import Plan, TrainingRun, Tuned, prepare, read_samples
 
 HERE = pathlib.Path(__file__).parent

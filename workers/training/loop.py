@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its name everywhere
 
 from schemas.errors import TrainingDiverged
-from workers.context import TrainStep
 from workers.models.room import room_for
+from workers.progress import TrainStep
 from workers.training.batches import Batch, packed, padded
 from workers.training.packing import keeps_samples_apart
 from workers.training.plan import Plan

@@ -17,8 +17,9 @@ from tests.acceptance.faults.bodies import FIRST, POISON
 from tests.acceptance.faults.crashes import Crash, Point
 from tests.acceptance.faults.executions import Journal
 from workers.checkpoints import JobCheckpoints
-from workers.context import Count, JobContext
+from workers.context import JobContext
 from workers.job import Handlers
+from workers.progress import Count
 
 STEP_S: Final = 0.1
 WEIGHTS_BYTES: Final = 65_536

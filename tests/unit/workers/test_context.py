@@ -9,7 +9,7 @@ import pytest
 from schemas.errors import JobCancelled, JobPaused, JobReturned, LeaseLost
 from schemas.events import CountProgress, LogProgress, State, TextProgress, TrainProgress
 from tests.unit.workers.fakes import FakeAnnouncer, context, job
-from workers.context import Count, LogLine, TextChunk, TrainStep
+from workers.progress import Count, LogLine, TextChunk, TrainStep
 
 
 def test_a_job_that_nobody_stops_goes_on() -> None:

@@ -10,10 +10,10 @@ import torch
 from schemas.errors import JobCancelled
 from schemas.requests import Dataset, Hyperparameters, Method, Record
 from tests.tiny_models import save_tiny_model
-from workers.context import TrainStep
 from workers.datasets import Datasets
 from workers.models import LoadedModel
 from workers.models.loading import load_base
+from workers.progress import TrainStep
 from workers.training import Plan, Sample, TrainingRun, Tuned, prepare, read_samples
 
 SUMS: Final = tuple(Record(f"{a}+{b}{' ' * (a % 3)}=", str(a + b)) for a in range(9) for b in range(0, 9, 1 + a % 2))
