@@ -21,7 +21,8 @@ from benchmarks.figure import RUNS, Bar, Figure, compare
 from benchmarks.headrace import platform, prepare
 from benchmarks.records import MODELS, PARTITIONS, fill, topics
 from runtime.database import Database
-from runtime.kafka import Publisher, assigned_consumer
+from runtime.kafka import Publisher
+from runtime.kafka_consumers import assigned_consumer
 from schemas.codec import new_traceparent
 from schemas.events import Heartbeat, Slots
 from schemas.topics import REQUESTS, WORK, WORKERS, Kind

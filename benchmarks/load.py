@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, TopicPartition
 
 from benchmarks.records import MODELS
 from producers import Headrace
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 from schemas import topics
 from schemas.codec import decode
 from schemas.requests import GenerateRequest

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from producers.errors import ClientClosed
 from producers.partitions import partition_of
+from runtime.kafka_consumers import asking_consumer
 from runtime.topic_admin import TopicsMissing
 from schemas.errors import ServerUnreachable
 from schemas.topics import CONTROL, PROGRESS, REQUESTS, RESULTS, STATUS, Topic
@@ -40,10 +41,7 @@ class Cluster:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        # A consumer that consumes nothing: unlike an admin client it can be closed.
-        self._client = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "headrace-assigned", "client.id": "headrace", "log_level": 0}
-        )
+        self._client = asking_consumer(bootstrap, log_level=0)
         self._lock = threading.Lock()
         self._closed = False
         try:

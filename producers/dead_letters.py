@@ -16,7 +16,8 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producers.errors import DeadLetterNotFound
-from runtime.kafka import Delivery, Publisher, placed_consumer
+from runtime.kafka import Delivery, Publisher
+from runtime.kafka_consumers import placed_consumer
 from schemas.codec import readable_id
 from schemas.dead_letters import HEADERS, DeadLetter
 from schemas.errors import ServerUnreachable, shown

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Message
 
 from producers.cluster import Cluster
 from producers.silence import Silence
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 from schemas.codec import decode
 from schemas.events import ProgressEvent, StatusEvent
 from schemas.results import ResultEvent

@@ -14,7 +14,7 @@ from producers.errors import ClientClosed, ResultGone
 from producers.ids import time_of
 from producers.silence import Silence
 from producers.tail import BATCH, POLL_S, ResultTail
-from runtime.kafka import next_messages, placed_consumer
+from runtime.kafka_consumers import next_messages, placed_consumer
 from schemas.errors import ServerUnreachable
 from schemas.topics import RESULTS
 

@@ -14,7 +14,7 @@ from producers.claims import Claims
 from producers.cluster import Cluster
 from producers.errors import ClientClosed
 from producers.silence import SILENCE_S, Silence
-from runtime.kafka import next_messages, placed_consumer
+from runtime.kafka_consumers import next_messages, placed_consumer
 from schemas.codec import decode, encode
 from schemas.errors import ServerUnreachable
 from schemas.results import ResultEvent

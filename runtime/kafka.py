@@ -1,22 +1,15 @@
-"""Kafka clients: one publisher a process, and consumers of assigned partitions (no groups, no rebalances).
+"""The publisher of a process; see ``kafka_consumers`` for the other direction.
 
 The idempotent producer can still duplicate when a partition's leader changes (librdkafka#4953), so
 every event carries an id that is the same for each of its copies.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
-    Consumer,
-    KafkaError,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, Message
 from msgspec import Struct
 
 from runtime.kafka_clock import WatchedProducer
@@ -36,13 +29,6 @@ MISSING_TOPIC_MS: Final = 5_000
 #: The longest wait between two attempts to connect. librdkafka waits up to 10 s, and so a process would be back
 #: long after its broker.
 RECONNECT: Final = {"reconnect.backoff.max.ms": 1_000}
-#: What a consumer holds before it is asked for. By default that is 100,000 records and 64 MB a partition, a peak each
-#: time that a topic was read through. A record larger than a fetch comes all the same, alone (KIP-74).
-READ_AHEAD: Final = {
-    "queued.min.messages": 2_000,
-    "queued.max.messages.kbytes": 8_192,
-    "fetch.message.max.bytes": 1_048_576,
-}
 POLL_S: Final = 0.1
 JOIN_S: Final = 1.0
 
@@ -191,59 +177,3 @@ def _reporter(on_delivery: OnDelivery | None) -> Callable[[KafkaError | None, Me
         )
 
     return report
-
-
-def assigned_consumer(
-    bootstrap: str,
-    topic: str,
-    partitions: Sequence[int],
-    at: Literal["beginning", "end"] | Mapping[int, int],
-) -> Consumer:
-    """A consumer that reads the given partitions from ``at`` (both ends, or an offset a partition).
-
-    It joins no group and commits nothing; it sees committed transactions only.
-    """
-    match at:
-        case "beginning":
-            offsets = dict.fromkeys(partitions, OFFSET_BEGINNING)
-        case "end":
-            offsets = dict.fromkeys(partitions, OFFSET_END)
-        case _:
-            offsets = dict(at)
-    return placed_consumer(
-        bootstrap, [TopicPartition(topic, partition, offsets[partition]) for partition in partitions]
-    )
-
-
-def placed_consumer(bootstrap: str, places: Sequence[TopicPartition], *, report_ends: bool = False) -> Consumer:
-    """As ``assigned_consumer``, for partitions of any topics, each from its own offset.
-
-    With ``report_ends`` a poll also returns a ``_PARTITION_EOF`` error where a partition is read to its end.
-    """
-    consumer = Consumer(
-        {
-            **RECONNECT,
-            "bootstrap.servers": bootstrap,
-            # The client wants a name, although nothing is ever committed under it.
-            "group.id": "headrace-assigned",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            # Where an offset's record was deleted since, read on from the oldest one that is there.
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 100,
-            **READ_AHEAD,
-            "enable.partition.eof": report_ends,
-            "log_level": 4,
-        }
-    )
-    consumer.assign(list(places))
-    return consumer
-
-
-def next_messages(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
-    """What there is, at most so many, as soon as there is one; none after ``wait_s``.
-
-    ``Consumer.consume`` alone waits until its batch is full or its time is over.
-    """
-    first = consumer.poll(wait_s)
-    return [] if first is None else [first, *consumer.consume(most - 1, timeout=0)]

@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from runtime.kafka import RECONNECT, next_messages, placed_consumer
+from runtime.kafka_consumers import asking_consumer, next_messages, placed_consumer
 
 #: How long a broker may take to answer, and say nothing on the way.
 SILENCE_S: Final = 10.0
@@ -25,10 +25,7 @@ class Stretch:
         self._consumer = placed_consumer(bootstrap, [], report_ends=True)
         # To a reader of committed records a partition ends before an open transaction, and what lies behind it is not
         # there. So another asks: what can't be read yet has to be waited for.
-        self._asking = Consumer(
-            {**RECONNECT, "bootstrap.servers": bootstrap, "group.id": "headrace-assigned", "log_level": 4}
-            | {"isolation.level": "read_uncommitted", "enable.auto.commit": False}
-        )
+        self._asking = asking_consumer(bootstrap, past_open_transactions=True)
         #: Where each partition ends, by its number.
         self.ends: Mapping[int, int] = {}
         self._unread: set[int] = set()

@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from msgspec import Struct
 
 from runtime.kafka import RECONNECT
+from runtime.kafka_consumers import asking_consumer
 from runtime.kafka_stretch import Stretch
 from schemas.codec import decode, encode
 from schemas.errors import HeadraceError, ServerUnreachable
@@ -151,10 +152,7 @@ class TransactionalLog:
 
     def _open(self, source: str) -> bool:
         if self._group is None:
-            self._group = Consumer(
-                {**RECONNECT, "bootstrap.servers": self._bootstrap, "group.id": self._name}
-                | {"enable.auto.commit": False, "log_level": 3}
-            )
+            self._group = asking_consumer(self._bootstrap, self._name, log_level=3)
         self._producer = Producer(
             {
                 **RECONNECT,

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from runtime.database.reconciling import Place
-from runtime.kafka import RECONNECT, next_messages, placed_consumer
+from runtime.kafka_consumers import asking_consumer, next_messages, placed_consumer
 from schemas.errors import ServerUnreachable
 from schemas.topics import DEAD_LETTERS, REQUESTS
 from streams.app import GROUP
@@ -113,15 +113,7 @@ class KafkaRequestLog:
 
     def _asking(self) -> Consumer:
         """A client that asks as the dispatchers' group, and joins nothing."""
-        return Consumer(
-            {
-                **RECONNECT,
-                "bootstrap.servers": self._bootstrap,
-                "group.id": GROUP,
-                "enable.auto.commit": False,
-                "log_level": 4,
-            }
-        )
+        return asking_consumer(self._bootstrap, GROUP)
 
 
 def _partitions(consumer: Consumer, topic: str) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from confluent_kafka import TopicPartition
 
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from runtime.kafka import assigned_consumer, next_messages
+from runtime.kafka_consumers import assigned_consumer, next_messages
 from schemas import topics
 from schemas.codec import decode
 from schemas.errors import ServerUnreachable

@@ -9,7 +9,7 @@ from typing import Final, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from runtime.kafka import assigned_consumer
+from runtime.kafka_consumers import assigned_consumer
 from schemas import topics
 
 WAIT_S: Final = 60.0

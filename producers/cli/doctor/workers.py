@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 
 from producers.cli.doctor.finding import Finding, Health
 from producers.cli.target import Target
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 from schemas.codec import decode
 from schemas.events import Heartbeat
 from schemas.topics import WORKERS

@@ -12,7 +12,7 @@ from confluent_kafka import Message, TopicPartition
 from producers import ClientClosed, Headrace, ResultGone
 from producers.ids import time_of
 from producers.partitions import partition_of
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 from runtime.settings import InvalidSetting
 from schemas import limits
 from schemas.codec import decode, decode_request, new_traceparent, trace_id_of

@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from producers import AsyncHeadrace, Headrace, NotRetried
 from producers.cli.exits import Exit
-from runtime.kafka import assigned_consumer
+from runtime.kafka_consumers import assigned_consumer
 from schemas.codec import decode_control
 from schemas.errors import InvalidRequest, JobNotFound
 from schemas.events import ControlEvent, State

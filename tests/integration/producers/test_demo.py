@@ -19,7 +19,8 @@ from examples.demo.steps import samples
 from producers.cli.exits import Exit
 from producers.cluster import Cluster
 from runtime.database.outbox import result_id
-from runtime.kafka import Publisher, placed_consumer
+from runtime.kafka import Publisher
+from runtime.kafka_consumers import placed_consumer
 from schemas import topics
 from schemas.codec import decode_request, new_traceparent
 from schemas.events import TrainProgress

@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from producers.cli.exits import Exit
-from runtime.kafka import Publisher, placed_consumer
+from runtime.kafka import Publisher
+from runtime.kafka_consumers import placed_consumer
 from schemas.dead_letters import DeadLetter
 from schemas.topics import DEAD_LETTERS, REQUESTS, Kind
 from tests.integration.producers.conftest import Call

@@ -10,7 +10,8 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from runtime.kafka import Delivery, Publisher, assigned_consumer
+from runtime.kafka import Delivery, Publisher
+from runtime.kafka_consumers import assigned_consumer
 from schemas.codec import new_traceparent, trace_id_of
 from schemas.requests import GenerateRequest
 from schemas.topics import Topic

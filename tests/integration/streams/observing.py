@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
 
 from runtime.database import Database
-from runtime.kafka import placed_consumer
+from runtime.kafka_consumers import placed_consumer
 from streams.app import GROUP
 
 LIMIT_S: Final = 45.0

@@ -10,7 +10,8 @@ from confluent_kafka import Consumer
 
 from runtime.database import Database, outcomes, workers
 from runtime.database.outcomes import Settlement
-from runtime.kafka import Publisher, assigned_consumer
+from runtime.kafka import Publisher
+from runtime.kafka_consumers import assigned_consumer
 from schemas import topics
 from schemas.codec import decode, new_traceparent
 from schemas.events import STOP_TYPE, Heartbeat, Slots, StopEvent, WorkEvent

@@ -18,7 +18,8 @@ from runtime.database.admissions import Admission, Source, admit, request_digest
 from runtime.database.jobs import QueuedJob, lease
 from runtime.database.leased import LeasedJob
 from runtime.database.thread import DatabaseThread
-from runtime.kafka import Publisher, assigned_consumer
+from runtime.kafka import Publisher
+from runtime.kafka_consumers import assigned_consumer
 from runtime.monitoring import Metrics
 from runtime.settings import Settings
 from schemas import topics
