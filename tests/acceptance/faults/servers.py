@@ -17,6 +17,8 @@ import psycopg2
 import redis
 
 TIMEOUT_S: Final = 5
+#: The longest that Postgres takes to replay its log, on a machine that does other things.
+RECOVERS_S: Final = 30.0
 POLL_S: Final = 0.02
 #: As in proc(5).
 TRACER: Final = re.compile(r"^TracerPid:\s+(\d+)$", re.MULTILINE)
@@ -26,7 +28,7 @@ SYNCING: Final = "fsync,fdatasync,sync_file_range"
 
 def kill_backend(dsn: str) -> None:
     """SIGKILL one backend that works for Headrace: Postgres then restarts all of them, and recovers."""
-    with closing(psycopg2.connect(dsn, connect_timeout=TIMEOUT_S)) as connection, connection.cursor() as cursor:
+    with closing(_connected(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name <> '' AND pid <> pg_backend_pid()")
         pids = [pid for (pid,) in cursor]
     for pid in pids[:1]:
@@ -36,11 +38,23 @@ def kill_backend(dsn: str) -> None:
 
 def terminate_backends(dsn: str) -> None:
     """End every connection of Headrace."""
-    with closing(psycopg2.connect(dsn, connect_timeout=TIMEOUT_S)) as connection, connection.cursor() as cursor:
+    with closing(_connected(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
+
+
+def _connected(dsn: str) -> psycopg2.extensions.connection:
+    """A connection, once Postgres takes one: it may recover from the fault before."""
+    deadline_s = time.monotonic() + RECOVERS_S
+    while True:
+        try:
+            return psycopg2.connect(dsn, connect_timeout=TIMEOUT_S)
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(POLL_S)
 
 
 def flush_redis(url: str) -> None:
