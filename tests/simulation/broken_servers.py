@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from runtime.database.admissions import Admission, Admitted, Key
+from runtime.database.checkpoints import Checkpoint
 from runtime.database.jobs import QueuedJob
 from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Batch, Position
@@ -19,7 +20,7 @@ from tests.simulation import statements
 from tests.simulation.kafka import Headers, SimPublisher, SimResultLog
 from tests.simulation.processes import LEASE_S
 from tests.simulation.statements import lease_of
-from tests.simulation.tables import Tables, Transaction, WorkerRow
+from tests.simulation.tables import CheckpointRow, Tables, Transaction, WorkerRow
 
 #: How far the wall clock is ahead of Postgres' that decides on leases.
 AHEAD_S = 4.0
@@ -152,6 +153,22 @@ def lease_overdue(
     for key, deadline in deadlines.items():
         tables.jobs[key].deadline = deadline
     return taken
+
+
+def save_unfenced(tables: Tables, tx: Transaction, lease: Lease, checkpoint: Checkpoint) -> bool:
+    """Lets an attempt that has lost its lease write the checkpoint of the one after it."""
+    row = tables.jobs[lease.tenant, lease.job_id]
+    tables.checkpoints[row.key] = CheckpointRow(row.attempt, checkpoint, tx.now)
+    return True
+
+
+def find_no_checkpoint(_tables: Tables, _tx: Transaction, _tenant: str, _job_id: str) -> None:
+    """Every attempt starts over."""
+
+
+def find_what_is_kept_by_id(tables: Tables, _tx: Transaction, _tenant: str, job_id: str) -> Checkpoint | None:
+    """Takes a checkpoint for the job's that has its id, of whatever tenant."""
+    return next((row.checkpoint for key, row in tables.checkpoints.items() if key[1] == job_id), None)
 
 
 def claim_held_partition(tables: Tables, tx: Transaction, worker_id: str, _host: str, lease_s: float) -> int:

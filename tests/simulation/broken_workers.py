@@ -1,16 +1,21 @@
 """Parts of the worker, each with one thing wrong."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime.database import checkpoints
 from runtime.database.workers import renew_worker
 from schemas.codec import decode
 from schemas.events import Lease, Slots, StopEvent, WorkEvent
 from schemas.results import Result, ResultEvent
 from tests.simulation.kafka import SimRecord
 from tests.simulation.processes import PartitionReader, is_stop
+from workers.checkpoints import JobCheckpoints
 from workers.desk import Desk
 from workers.leases import Leases
 from workers.outcomes import Outcomes
@@ -103,6 +108,43 @@ class HidesWhatItHas(Worker):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._desk.__class__ = _SaysItIsFree
+
+
+class _Hasty(JobCheckpoints):
+    """Deletes the last checkpoint's files before its row names the next ones."""
+
+    async def save(self, position: int, state: Struct, write: Callable[[Path], None]) -> None:
+        if self._last:
+            await self._store.discard(self._last.artifact_sha256, self._last.artifact_uri)
+        await super().save(position, state, write)
+
+
+class _Spiteful(JobCheckpoints):
+    """Deletes what it has published once it has lost the lease, also where the row names it."""
+
+    async def save(self, position: int, state: Struct, write: Callable[[Path], None]) -> None:
+        await super().save(position, state, write)
+        if self._last and not await self._store.database.insist(checkpoints.save, self._lease, self._last):
+            await self._store.discard(self._last.artifact_sha256, self._last.artifact_uri)
+
+
+class DeletesTooEarly(Worker):
+    """A crash between its two steps leaves a row without files."""
+
+    making: type[JobCheckpoints] = _Hasty
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        desk = self._desk
+        desk._workplace = dataclasses.replace(
+            desk._workplace, checkpoints=lambda lease: self.making(self._checkpoints, lease)
+        )
+
+
+class DeletesWhatOthersNeed(DeletesTooEarly):
+    """Its successor finds a row without files."""
+
+    making = _Spiteful
 
 
 class _StoresTheLast(Outcomes):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runtime.database import admissions, clock, jobs, outbox, outcomes, queue, workers
+from runtime.database import admissions, checkpoints, clock, jobs, outbox, outcomes, queue, workers
 from tests.simulation import broken_dispatchers as dispatchers
 from tests.simulation import broken_servers as servers
 from tests.simulation import broken_workers
@@ -84,6 +84,12 @@ BUGS: Final = (
     _statement("a job is leased although its deadline has passed", jobs.lease, servers.lease_overdue),
     _statement("a dispatcher ends late jobs by another clock", clock.clock, servers.another_clock),
     Bug("a job goes on after its deadline", Parts(worker=broken_workers.IgnoresDeadlines)),
+    # Checkpoints
+    _statement("a checkpoint is saved without looking at the epoch", checkpoints.save, servers.save_unfenced),
+    _statement("an attempt does not look for the checkpoint", checkpoints.find, servers.find_no_checkpoint),
+    _statement("a checkpoint is found without its tenant", checkpoints.find, servers.find_what_is_kept_by_id),
+    Bug("the last checkpoint goes before the next is there", Parts(worker=broken_workers.DeletesTooEarly)),
+    Bug("a loser deletes the files that the row names", Parts(worker=broken_workers.DeletesWhatOthersNeed)),
     # Results
     _statement("a result is stored without its outbox row", outcomes.settle, servers.settle_without_outbox),
     _statement("the outbox's place passes running transactions", outbox.waiting, servers.wait_for_nobody),

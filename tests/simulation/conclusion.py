@@ -75,7 +75,8 @@ class Conclusion:
         if stored is None or stored.event != record.value:
             self._journal.violate("announced", f"the event of {'/'.join(key)} is not what is stored")
         row, said = self._tables.jobs.get(key), answered(event.result)
-        if row and said and said != answer(Lease(*key, row.epoch, ""), row.attempt):
+        plan = self._load.plans.get(key)
+        if row and plan and said and said != answer(Lease(*key, row.epoch, ""), row.attempt, range(plan.steps)):
             self._journal.violate("whose result", f"{'/'.join(key)} in epoch {row.epoch} has that of {said}")
 
     def settled(self) -> bool:
@@ -184,8 +185,9 @@ class Conclusion:
             self._journal.violate("ends as planned", f"{'/'.join(row.key)} ended {row.state}, {row.error_code}")
 
     def _lost_by_faults(self, key: Key) -> bool:
-        losses = [loss for loss in self._transitions.losses if loss.key == key]
-        return len(losses) >= ATTEMPTS
+        """Whether as many attempts as may be were lost one after the other, and none of them got further."""
+        losses = [loss for loss in self._transitions.losses if loss.key == key][-ATTEMPTS:]
+        return len(losses) == ATTEMPTS and len({loss.position for loss in losses}) == 1
 
 
 def _digest(submission: Submission) -> str:

@@ -57,7 +57,7 @@ class Monitor:
         self._loop = loop
         self._tables = postgres.tables
         self._journal = Journal(loop, trace=trace)
-        self._transitions = Transitions(loop, self._journal)
+        self._transitions = Transitions(loop, self._journal, postgres.tables)
         self._conclusion = Conclusion(self._journal, self._transitions, postgres.tables, broker, load)
         self._workers: dict[Process, Worker] = {}
         self._runs: defaultdict[Key, list[Run]] = defaultdict(list)
@@ -143,6 +143,15 @@ class Monitor:
         if left_s is not None and (row.epoch == 0 or self._late(left_s, process)):
             self._journal.violate("cancel", f"{'/'.join(key)} begins, and it had ended while it waited")
         return run
+
+    def resumed(self, run: object, position: int) -> None:
+        """A handler has looked for its job's checkpoint, and begins after so many steps."""
+        assert isinstance(run, Run)
+        left = self._tables.position(run.key)
+        # Whoever lost the lease meanwhile may have seen less.
+        if run.epoch == self._tables.jobs[run.key].epoch and position != left and not self.closed:
+            text = f"{'/'.join(run.key)} begins after step {position}, and its checkpoint is of step {left}"
+            self._journal.violate("resumes", text)
 
     def step(self, run: object) -> None:
         """A handler goes on."""

@@ -217,8 +217,12 @@ class SimLoop(asyncio.BaseEventLoop):
         future = self.create_future()
 
         def work() -> None:
-            if not future.done():
+            if future.done():
+                return
+            try:
                 future.set_result(func(*args))
+            except Exception as error:  # whatever it is, it is for whoever waits
+                future.set_exception(error)
 
         self.call_later(self._rng.uniform(0.0, 0.3), work)
         return future

@@ -23,7 +23,8 @@ from streams.reconciler import Reconciler
 from streams.relay import Relay
 from streams.underway import Underway
 from streams.work import Retelling
-from tests.simulation import statements, wishes
+from tests.simulation import checkpoints, statements, wishes
+from tests.simulation.artifacts import SimArtifacts
 from tests.simulation.group import HEARTBEATS, Coordinator, Membership
 from tests.simulation.handlers import tools
 from tests.simulation.kafka import Broker, Place, SimPublisher, SimRecord, SimResultLog
@@ -37,7 +38,7 @@ from workers.metrics import WorkerMetrics
 from workers.worker import Servers, Worker
 
 #: What the model of Postgres understands.
-STATEMENTS: Final = {**statements.STATEMENTS, **wishes.STATEMENTS}
+STATEMENTS: Final = {**statements.STATEMENTS, **wishes.STATEMENTS, **checkpoints.STATEMENTS}
 #: Short, so that a simulation has time for many of them.
 LEASE_S: Final = 5.0
 RECONCILE_S: Final = 8.0
@@ -124,6 +125,7 @@ class Site:
     metrics: NoMetrics
     instruments: Instruments
     handlers: Handlers
+    artifacts: SimArtifacts
     parts: Parts
     #: Told of each worker, and when a dispatcher is given the workers.
     employed: Callable[[Process, Worker], None]
@@ -199,7 +201,7 @@ async def worker(site: Site, stop: asyncio.Event) -> None:
         partial(open_partition, site),
         site.metrics,
     )
-    made = site.parts.worker(replace(SETTINGS, host=name), servers, tools(), site.handlers)
+    made = site.parts.worker(replace(SETTINGS, host=name), servers, tools(site.artifacts), site.handlers)
     site.employed(PROCESS.get(), made)
     await made.run(stop)
 

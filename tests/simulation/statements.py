@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from runtime.database import admissions, checkpoints, clock, jobs, outbox, outcomes, queue, quotas, reconciling, workers
+from runtime.database import admissions, clock, jobs, outbox, outcomes, queue, quotas, reconciling, workers
 from runtime.database.admissions import RANK, Admission, Admitted, Key, is_ours, needed_model, reread
-from runtime.database.checkpoints import EndedCheckpoint
 from runtime.database.jobs import QueuedJob, Unconfirmed
 from runtime.database.leased import LeasedJob
 from runtime.database.outbox import Batch, Position, Waiting, result_id
@@ -27,6 +26,15 @@ from schemas.topics import Kind
 from tests.simulation.tables import JobRow, OutboxRow, ResultRow, Tables, Transaction, WorkerRow
 
 Statement = Callable[..., Any]
+Reader = TypeVar("Reader", bound=Statement)
+#: Those that change nothing.
+READERS: Final[set[Statement]] = set()
+
+
+def reader(statement: Reader) -> Reader:
+    """Mark a statement that changes nothing."""
+    READERS.add(statement)
+    return statement
 
 
 def admit(tables: Tables, tx: Transaction, rows: Sequence[Admission]) -> list[Admitted]:
@@ -76,6 +84,7 @@ def lease(
     return taken
 
 
+@reader
 def queued(tables: Tables, tx: Transaction, kind: Kind, after: Mark, most: int) -> Page:
     """As ``queue.queued``."""
     start = (after.available_at, after.tenant, after.id)
@@ -119,6 +128,7 @@ def renew(tables: Tables, tx: Transaction, leases: Sequence[Lease], lease_s: flo
     return held
 
 
+@reader
 def unconfirmed(tables: Tables, tx: Transaction, age_s: float, most: int, after: Key = jobs.FIRST) -> Unconfirmed:
     """As ``jobs.unconfirmed``."""
     partitions = {worker.worker_id: partition for partition, worker in tables.workers.items()}
@@ -188,7 +198,8 @@ def reap(
         else:
             row.state, row.worker_id, row.lease_expires_at = State.QUEUED.value, None, None
             row.attempt += 1
-            row.lost_attempts += 1
+            row.lost_attempts = lost(tables, row)
+            row.reached = max(row.reached, tables.position(row.key))
             row.available_at = tx.now + timedelta(seconds=decision)
     return decided
 
@@ -202,11 +213,12 @@ def expired(tables: Tables, tx: Transaction, most: int) -> list[ExpiredLease]:
     ]
     dead.sort(key=lambda item: item[0])
     return [
-        ExpiredLease(lease_of(row), row.kind, row.attempt, row.traceparent, row.request_sha256, row.lost_attempts + 1)
+        ExpiredLease(lease_of(row), row.kind, row.attempt, row.traceparent, row.request_sha256, lost(tables, row))
         for _, row in dead[:most]
     ]
 
 
+@reader
 def waiting(tables: Tables, tx: Transaction, after: Position, most: int, _most_bytes: int) -> Batch:
     """As ``outbox.waiting``, for events of no size."""
     rows = sorted((row for row in tables.outbox.values() if row.position > after), key=lambda row: row.position)
@@ -240,6 +252,7 @@ def oldest(tables: Tables, tx: Transaction) -> datetime | None:
     return tx.now if tables.outbox else None
 
 
+@reader
 def identity(_tables: Tables, _tx: Transaction) -> str:
     """As ``outbox.identity``."""
     return "model"
@@ -283,6 +296,11 @@ def holder(tables: Tables, item: Lease) -> JobRow | None:
     """The job's row, if this is its lease."""
     row = tables.jobs.get((item.tenant, item.job_id))
     return row if row and row.leased and row.epoch == item.epoch else None
+
+
+def lost(tables: Tables, row: JobRow) -> int:
+    """How many attempts in a row are lost with this one; one that got further is the first."""
+    return 1 if tables.position(row.key) > row.reached else row.lost_attempts + 1
 
 
 def lease_of(row: JobRow) -> Lease:
@@ -358,11 +376,7 @@ def store_end(tables: Tables, tx: Transaction, row: JobRow, event: ResultEvent) 
     tables.outbox[row.key] = OutboxRow(row.tenant, row.id, row.traceparent, encoded, tx.now, tx.number)
 
 
-def ended_checkpoints(_tables: Tables, _tx: Transaction, _most: int) -> list[EndedCheckpoint]:
-    """As ``checkpoints.ended``: no handler of a simulation leaves one."""
-    return []
-
-
+@reader
 def compare(tables: Tables, _tx: Transaction, rows: Sequence[Admission]) -> list[Admitted | None]:
     """As ``reconciling.compare``."""
     return [_fate(tables.jobs.get((row.tenant, row.id)), row) for row in rows]
@@ -376,6 +390,7 @@ def _fate(known: JobRow | None, row: Admission) -> Admitted | None:
     return Admitted.REPEATED if known.request_sha256 == row.request_sha256 else Admitted.CONFLICT
 
 
+@reader
 def positions(tables: Tables, _tx: Transaction) -> dict[tuple[str, int], int]:
     """As ``reconciling.positions``."""
     return dict(tables.reconciled)
@@ -386,11 +401,13 @@ def save_positions(tables: Tables, _tx: Transaction, places: Mapping[tuple[str, 
     tables.reconciled.update(places)
 
 
+@reader
 def waiting_of_tenants(tables: Tables, _tx: Transaction) -> dict[str, int]:
     """As ``quotas.waiting``."""
     return dict(Counter(row.tenant for row in tables.jobs.values() if row.state == State.QUEUED.value))
 
 
+@reader
 def now(_tables: Tables, tx: Transaction) -> datetime:
     """As ``clock.clock``."""
     return tx.now
@@ -419,13 +436,7 @@ STATEMENTS: Final[dict[Callable[..., Any], Statement]] = {
     reconciling.compare: compare,
     reconciling.positions: positions,
     reconciling.save_positions: save_positions,
-    checkpoints.ended: ended_checkpoints,
     workers.claim_partition: claim_partition,
     workers.renew_worker: renew_worker,
     workers.release_partition: release_partition,
 }
-
-#: Those that change nothing.
-READERS: Final = frozenset(
-    {now, queued, unconfirmed, waiting, waiting_of_tenants, identity, ended_checkpoints, compare, positions}
-)

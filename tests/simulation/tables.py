@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from runtime.database.admissions import Source
+from runtime.database.checkpoints import Checkpoint
 from runtime.database.outbox import Position
 from schemas.events import ControlEvent, State
 from schemas.requests import Request
@@ -37,6 +38,7 @@ class JobRow:
     error_code: str | None = None
     attempt: int = 1
     lost_attempts: int = 0
+    reached: int = 0
     epoch: int = 0
     worker_id: str | None = None
     lease_expires_at: datetime | None = None
@@ -85,6 +87,15 @@ class ResultRow:
     event: bytes
 
 
+@dataclass(frozen=True)
+class CheckpointRow:
+    """A row of ``checkpoints``."""
+
+    attempt: int
+    checkpoint: Checkpoint
+    created_at: datetime
+
+
 @dataclass
 class WorkerRow:
     """A row of ``workers``."""
@@ -101,9 +112,15 @@ class Tables:
     results: dict[Key, ResultRow] = field(default_factory=dict)
     outbox: dict[Key, OutboxRow] = field(default_factory=dict)
     workers: dict[int, WorkerRow] = field(default_factory=dict)
+    checkpoints: dict[Key, CheckpointRow] = field(default_factory=dict)
     reconciled: dict[tuple[str, int], int] = field(default_factory=dict)
     wishes: dict[Key, ControlEvent] = field(default_factory=dict)
     carried_out: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+
+    def position(self, key: Key) -> int:
+        """How far a job's checkpoint is; 0 where there is none."""
+        row = self.checkpoints.get(key)
+        return row.checkpoint.position if row else 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.simulation.clock import at
 from tests.simulation.journal import Journal
 from tests.simulation.loop import SimLoop
 from tests.simulation.statements import READERS, Statement, vacate
-from tests.simulation.tables import LEASED, JobRow, Key, ResultRow, Tables, Transaction
+from tests.simulation.tables import LEASED, CheckpointRow, JobRow, Key, ResultRow, Tables, Transaction
 
 ATTEMPTS: Final = 3
 FINAL: Final = frozenset(state.value for state in FINAL_STATES)
@@ -21,12 +21,13 @@ FINAL: Final = frozenset(state.value for state in FINAL_STATES)
 
 @dataclass(frozen=True)
 class Loss:
-    """An attempt that ended by its lease."""
+    """An attempt that ended by its lease; ``position`` is how far the job's checkpoint was by then."""
 
     key: Key
     attempt: int
     worker_id: str
     leased_s: float
+    position: int
 
 
 class _Before(NamedTuple):
@@ -35,14 +36,17 @@ class _Before(NamedTuple):
     epoch: int
     worker_id: str | None
     expires_at: datetime | None
+    #: Attempts in a row that are lost if this one is.
+    lost: int
 
 
 class Transitions:
     """Runs the statements, and compares the rows before and after each."""
 
-    def __init__(self, loop: SimLoop, journal: Journal) -> None:
+    def __init__(self, loop: SimLoop, journal: Journal, tables: Tables) -> None:
         self._loop = loop
         self._journal = journal
+        self._tables = tables
         self.losses: list[Loss] = []
         #: When each lease began, and when it ended.
         self.began_s: dict[tuple[Key, int], float] = {}
@@ -64,10 +68,10 @@ class Transitions:
         if statement in READERS:
             return statement(tables, tx, *arguments)
         before = {
-            key: _Before(row.state, row.attempt, row.epoch, row.worker_id, row.lease_expires_at)
+            key: _Before(row.state, row.attempt, row.epoch, row.worker_id, row.lease_expires_at, _lost(tables, row))
             for key, row in tables.jobs.items()
         }
-        results = dict(tables.results)
+        results, checkpoints = dict(tables.results), dict(tables.checkpoints)
         answer = statement(tables, tx, *arguments)
         permits = {(lease.tenant, lease.job_id, lease.epoch) for lease in _leases(arguments)}
         if statement is vacate:
@@ -81,7 +85,7 @@ class Transitions:
                 self._moved(row, "admitted")
                 if row.state == State.EXPIRED.value and row.deadline and row.deadline > tx.now:
                     self._violate("deadline", row, f"it expired before {row.deadline}")
-                was = _Before(State.QUEUED.value, 1, 0, None, None)
+                was = _Before(State.QUEUED.value, 1, 0, None, None, 1)
                 if row.epoch == 0:
                     continue
             if (was.state, was.attempt, was.epoch, was.expires_at) != (
@@ -92,6 +96,7 @@ class Transitions:
             ):
                 self._changed(was, row, (*key, was.epoch) in permits)
         self._check_results(results, tables)
+        self._check_checkpoints(checkpoints, permits, tables)
         return answer
 
     def _changed(self, was: _Before, row: JobRow, permitted: bool) -> None:
@@ -135,8 +140,11 @@ class Transitions:
             or (row.state == State.QUEUED.value and not permitted and not grown)
         ):
             self._violate("attempts", row, f"a lost lease took the attempt from {was.attempt} to {row.attempt}")
+        if grown == 1 and row.lost_attempts != was.lost:
+            self._violate("attempts", row, f"{row.lost_attempts} attempts in a row count as lost, for {was.lost}")
         if not permitted:
-            self.losses.append(Loss(key, was.attempt, was.worker_id or "", self.began_s.get((key, was.epoch), 0.0)))
+            began_s, position = self.began_s.get((key, was.epoch), 0.0), self._tables.position(key)
+            self.losses.append(Loss(key, was.attempt, was.worker_id or "", began_s, position))
             if row.state in FINAL and was.attempt < ATTEMPTS:
                 self._violate("attempts", row, f"it was given up after attempt {was.attempt}")
 
@@ -150,12 +158,31 @@ class Transitions:
             if key in tables.results and key not in before and key not in tables.outbox:
                 self._violate("announced", row, "the result was written without an outbox row")
 
+    def _check_checkpoints(
+        self, before: dict[Key, CheckpointRow], permits: set[tuple[str, str, int]], tables: Tables
+    ) -> None:
+        for key, was in before.items():
+            row, now = tables.jobs[key], tables.checkpoints.get(key)
+            if now is None and row.state not in FINAL:
+                self._violate("resumes", row, "its checkpoint is gone, and it has not ended")
+            elif now and now.checkpoint.position < was.checkpoint.position:
+                self._violate("resumes", row, f"its checkpoint went back to step {now.checkpoint.position}")
+        for key, now in tables.checkpoints.items():
+            row = tables.jobs[key]
+            if now is not before.get(key) and not (row.leased and (*key, row.epoch) in permits):
+                self._violate("fence", row, "a stranger has written its checkpoint")
+
     def _moved(self, row: JobRow, how: str) -> None:
         self.moved_s[row.key] = self._loop.time()
         self._journal.note(f"{row.tenant}/{row.id} {how}, attempt {row.attempt}, epoch {row.epoch}")
 
     def _violate(self, invariant: str, row: JobRow, text: str) -> None:
         self._journal.violate(invariant, f"job {row.tenant}/{row.id}: {text}")
+
+
+def _lost(tables: Tables, row: JobRow) -> int:
+    """How many attempts in a row are lost, if this one is; one that got further is the first."""
+    return 1 if tables.position(row.key) > row.reached else row.lost_attempts + 1
 
 
 def is_final(row: JobRow) -> bool:

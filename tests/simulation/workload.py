@@ -42,11 +42,15 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job's handler does: ``steps`` of ``step_s`` each, then its ending."""
+    """What a job's handler does: ``steps`` of ``step_s`` each, then its ending.
+
+    With ``keeps`` it leaves checkpoints, and goes on from the last one.
+    """
 
     steps: int
     step_s: float
     ending: Ending
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,9 @@ def _plan(rng: random.Random, kind: Kind, *, poison: bool) -> Plan:
         return Plan(rng.randint(1, 3), rng.uniform(0.05, 0.5), Ending.KILLS)
     ending = Ending.FAILS if rng.random() < 0.1 else Ending.SUCCEEDS
     long = kind is not Kind.GENERATE or rng.random() < 0.2
-    return Plan(rng.randint(3, 6), rng.uniform(0.5, 2.0), ending) if long else Plan(2, rng.uniform(0.01, 0.3), ending)
+    if long:
+        return Plan(rng.randint(3, 6), rng.uniform(0.5, 2.0), ending, keeps=kind is not Kind.GENERATE)
+    return Plan(2, rng.uniform(0.01, 0.3), ending)
 
 
 def _body(kind: Kind, key: Key, **fields: object) -> bytes:

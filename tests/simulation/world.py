@@ -12,6 +12,7 @@ from schemas import topics
 from schemas.codec import encode
 from streams.instruments import Instruments
 from tests.simulation import faults, processes, workload
+from tests.simulation.artifacts import SimArtifacts
 from tests.simulation.clock import virtual_clock
 from tests.simulation.faults import CALM_S, Fault, Scenario, Sort
 from tests.simulation.group import HEARTBEATS, PLACES, Coordinator
@@ -129,6 +130,7 @@ class World:
             WorkerCounts(self.monitor.unwanted),
             _instruments(),
             handlers(self.load.plans, self.monitor),
+            SimArtifacts(),
             parts,
             self.monitor.employ,
             self.monitor.dispatches,
