@@ -77,7 +77,7 @@ def monitor_performance(name: str) -> Callable[[Function], Function]:
 
 
 def _function(function: Callable[..., Answer], operation: Operation) -> Callable[..., Answer]:
-    # ``Operation.call``, with its parts looked up once: this is the only place where that shows.
+    # Here and in ``_coroutine``, ``Operation.call`` with its parts looked up once: a third of what it costs.
     begin, clock, fold = operation.begin, operation.clock, operation.fold
     notes, note = operation.notes, operation.notes.extend
 
@@ -101,16 +101,21 @@ def _function(function: Callable[..., Answer], operation: Operation) -> Callable
 def _coroutine(
     function: Callable[..., Coroutine[Any, Any, Answer]], operation: Operation
 ) -> Callable[..., Coroutine[Any, Any, Answer]]:
+    begin, clock, fold = operation.begin, operation.clock, operation.fold
+    notes, note = operation.notes, operation.notes.extend
+
     @functools.wraps(function)
     async def measured(*args: Any, **options: Any) -> Answer:
-        operation.begin()
-        begun_s = operation.clock()
+        begin()
+        begun_s = clock()
         try:
             answer = await function(*args, **options)
         except BaseException as error:
             operation.raised(begun_s, error)
             raise
-        operation.returned(begun_s)
+        note((begun_s, clock()))
+        if len(notes) >= FULL:
+            fold()
         return answer
 
     return measured

@@ -143,7 +143,8 @@ class Operation:
         raised = self._raised[:]
         del self._raised[: len(raised)]
         begun_s, ended_s = notes[::2], notes[1::2]
-        if not raised and (not ended_s or window_of(min(ended_s)) == window_of(max(ended_s))):
+        # They ended in this order, but for what threads overtook each other by.
+        if not raised and (not ended_s or window_of(ended_s[0]) == window_of(ended_s[-1])):
             self._take(begun_s, ended_s)
             return
         windows: dict[int, tuple[list[float], list[float], list[_Raised]]] = {}

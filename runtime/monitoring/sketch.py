@@ -8,6 +8,8 @@ DataDog's; this adds values in bulk, keeps sum and extremes, and has a compact f
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import mul
 from typing import Annotated, Final
 
 import msgspec
@@ -63,13 +65,16 @@ class Sketch:
         """Add many at once: about 0.2 µs each."""
         if not durations_s:
             return
-        floored = durations_s if min(durations_s) >= SHORTEST_S else [max(SHORTEST_S, one) for one in durations_s]
-        # Every step runs in C: this is most of what monitoring costs.
-        doublings = map(_PER_DOUBLING.__mul__, map(math.log2, floored))
+        shortest_s = min(durations_s)
+        if shortest_s < SHORTEST_S:
+            shortest_s = SHORTEST_S
+            durations_s = [max(SHORTEST_S, one) for one in durations_s]
+        # Every step runs in C: this is half of what monitoring costs.
+        doublings = map(mul, map(math.log2, durations_s), repeat(_PER_DOUBLING))
         self._add_buckets(Counter(map(math.ceil, doublings)))
-        self.sum_s += math.fsum(floored)
-        self.min_s = min(self.min_s, min(floored))
-        self.max_s = max(self.max_s, max(floored))
+        self.sum_s += sum(durations_s)
+        self.min_s = min(self.min_s, shortest_s)
+        self.max_s = max(self.max_s, *durations_s)
 
     def merge(self, other: "Sketch") -> None:
         """Add all that another sketch holds, to the same accuracy."""
