@@ -4,9 +4,11 @@ A histogram can be summed over processes where percentiles can't, so its buckets
 within 2 % below a bound may count in the next bucket: the sketch knows it no better.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Final
 
+import psutil
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -14,6 +16,8 @@ from prometheus_client.utils import floatToGoString
 from runtime.monitoring.gpu import GpuReading
 from runtime.monitoring.monitored import Operations
 from runtime.monitoring.system import System, SystemReading
+
+log = logging.getLogger(__name__)
 
 #: Upper ends of the buckets, from a read of memory to the load of a model. Few, for each is a sample of every operation
 #: of every process.
@@ -59,10 +63,17 @@ class SystemCollector(Collector):
 
     def __init__(self, system: System) -> None:
         self._system = system
+        self._told = False
 
     def collect(self) -> Iterator[Metric]:
-        """Read the machine now."""
-        reading = self._system.read()
+        """Read the machine now; nothing where the kernel shows none of it, for the process' own metrics matter more."""
+        try:
+            reading = self._system.read()
+        except (OSError, psutil.Error) as error:
+            if not self._told:
+                self._told = True
+                log.warning("There are no metrics of this machine: %s.", error)
+            return
         for name, text, value in _gauges(reading):
             yield GaugeMetricFamily(f"headrace_system_{name}", text, value=value)
         for name, text, disks in (

@@ -146,6 +146,21 @@ def test_the_machine_is_in_the_process_events(operations: Operations, system: Sy
     assert "headrace_gpu_temperature_celsius" not in families
 
 
+def test_a_machine_that_shows_nothing_costs_no_other_metric(
+    operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hidden() -> Limits:
+        raise PermissionError("/proc is hidden")
+
+    metrics = Metrics("test")
+    metrics.add(SystemCollector(System(limits=hidden)))
+    metrics.add(OperationCollector(operations))
+    names = [family.name for _ in range(2) for family in metrics.event().families]
+    assert "headrace_operation_seconds" in names
+    assert "headrace_system_cpu_cores" not in names
+    assert caplog.text.count("no metrics of this machine: /proc is hidden") == 1
+
+
 def test_a_report_survives_json_and_is_as_its_schema_says(operations: Operations, system: System) -> None:
     made = report(operations, "worker-1", system.read())
     jsonschema.validate(json.loads(made.encode()), report_schema())

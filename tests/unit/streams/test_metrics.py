@@ -3,12 +3,13 @@
 import asyncio
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.monitoring import Metrics
+from runtime.monitoring import Metrics, OperationCollector, Operations, System, SystemCollector
 from runtime.settings import InvalidSetting
 from schemas.codec import encode
 from schemas.events import MetricFamily, MetricsEvent, Sample
@@ -100,6 +101,17 @@ def test_what_would_spoil_the_page_is_counted_and_ignored(
     take(bridge, event("good"), value)
     assert list(page(bridge)) == [("headrace_jobs_total", "good")]
     assert counted(metrics, "malformed") == 1
+
+
+def test_what_a_process_tells_of_its_operations_and_machine_is_served(tmp_path: Path, bridge: Bridge) -> None:
+    operations, worker = Operations(), Metrics("worker")
+    worker.add(OperationCollector(operations))
+    worker.add(SystemCollector(System([tmp_path])))
+    operations.of("artifacts.fetch").call(int)
+    take(bridge, worker.event())
+    served = page(bridge)
+    assert served["headrace_operation_seconds_count", worker.source] == 1
+    assert served["headrace_system_memory_limit_bytes", worker.source] > 0
 
 
 def test_an_event_from_before_the_start_is_history(bridge: Bridge) -> None:
