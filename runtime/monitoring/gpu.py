@@ -1,17 +1,18 @@
 """GPUs by NVIDIA's management library (NVML): there are none where it has no driver."""
 
+import ctypes
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-import pynvml  # type: ignore[import-untyped]
 from msgspec import Struct
 
 log = logging.getLogger(__name__)
 
-Value = TypeVar("Value")
 MILLI: Final = 1_000
 PERCENT: Final = 100
+#: The sensor in the middle of the chip (``NVML_TEMPERATURE_GPU``).
+CORE: Final = 0
 
 
 class GpuReading(Struct, frozen=True, kw_only=True):
@@ -37,52 +38,64 @@ class Gpus(Protocol):
 class NvmlGpus:
     """The machine's GPUs. NVML counts who has it open, so torch's use and this one do not touch each other."""
 
-    def __init__(self) -> None:
-        self._open = False
+    def __init__(self, load: Callable[[], Any] | None = None) -> None:
+        self._nvml = (load or load_nvml)()
+        if self._nvml is None:
+            return
         try:
-            pynvml.nvmlInit()
-            self._open = True
-        except pynvml.NVMLError as error:
-            log.debug("There are no GPU metrics: %s.", error)
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError as error:
+            log.warning("There are no GPU metrics: %s.", error)
+            self._nvml = None
 
     def read(self) -> tuple[GpuReading, ...]:
         """All GPUs now; none without a driver, and none that has fallen off the bus."""
-        if not self._open:
+        if self._nvml is None:
             return ()
-        count = _told(pynvml.nvmlDeviceGetCount) or 0
+        count = self._told("nvmlDeviceGetCount") or 0
         readings = (self._read(index) for index in range(count))
         return tuple(one for one in readings if one is not None)
 
     def close(self) -> None:
         """Give the library back."""
-        if self._open:
-            self._open = False
-            _told(pynvml.nvmlShutdown)
+        if self._nvml is not None:
+            self._told("nvmlShutdown")
+            self._nvml = None
 
     def _read(self, index: int) -> GpuReading | None:
-        device = _told(lambda: pynvml.nvmlDeviceGetHandleByIndex(index))
+        device = self._told("nvmlDeviceGetHandleByIndex", index)
         if device is None:
             return None
-        memory = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
-        rates = _told(lambda: pynvml.nvmlDeviceGetUtilizationRates(device))
-        power = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(device))
+        memory = self._told("nvmlDeviceGetMemoryInfo", device)
+        rates = self._told("nvmlDeviceGetUtilizationRates", device)
+        power = self._told("nvmlDeviceGetPowerUsage", device)
+        celsius = self._told("nvmlDeviceGetTemperature", device, CORE)
         return GpuReading(
             index=index,
-            uuid=_told(lambda: pynvml.nvmlDeviceGetUUID(device)) or "",
-            name=_told(lambda: pynvml.nvmlDeviceGetName(device)) or "",
+            uuid=self._told("nvmlDeviceGetUUID", device) or "",
+            name=self._told("nvmlDeviceGetName", device) or "",
             memory_used_bytes=None if memory is None else int(memory.used),
             memory_total_bytes=None if memory is None else int(memory.total),
             used_ratio=None if rates is None else rates.gpu / PERCENT,
-            temperature_celsius=_told(
-                lambda: float(pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU))
-            ),
+            temperature_celsius=None if celsius is None else float(celsius),
             power_watts=None if power is None else power / MILLI,
         )
 
+    def _told(self, question: str, *given: Any) -> Any:
+        """What NVML answers, or None: a GPU in slices (MIG), say, tells no utilisation."""
+        try:
+            return getattr(self._nvml, question)(*given)
+        except self._nvml.NVMLError:
+            return None
 
-def _told(ask: Callable[[], Value]) -> Value | None:
-    """What NVML answers, if it does: a GPU in slices (MIG), say, tells no utilisation."""
+
+def load_nvml() -> Any:
+    """The binding of NVML; None on a machine without its library."""
     try:
-        return ask()
-    except pynvml.NVMLError:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
         return None
+    # Not above: it takes 16 MB of memory, for nothing where there is no driver.
+    import pynvml  # type: ignore[import-untyped]
+
+    return pynvml

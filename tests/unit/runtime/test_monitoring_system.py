@@ -1,5 +1,10 @@
 """The machine's metrics: a container's limits where they are tighter, GPUs where there is a driver."""
 
+import importlib
+import inspect
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,8 +92,6 @@ def test_a_disk_that_is_not_there_yet_is_left_out(tmp_path: Path) -> None:
 class FakeNvml:
     """NVML with one whole GPU, one that tells nothing, and one that has fallen off the bus."""
 
-    NVML_TEMPERATURE_GPU = 0
-
     class NVMLError(Exception):
         """What it raises."""
 
@@ -134,10 +137,9 @@ class FakeNvml:
         return answer
 
 
-def test_gpus_tell_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_tell_what_they_can() -> None:
     nvml = FakeNvml()
-    monkeypatch.setattr(gpu_module, "pynvml", nvml)
-    gpus = NvmlGpus()
+    gpus = NvmlGpus(lambda: nvml)
     assert gpus.read() == (
         GpuReading(
             index=0,
@@ -166,14 +168,26 @@ def test_gpus_tell_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpus.read() == ()
 
 
-def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_module, "pynvml", FakeNvml(driver=False))
-    gpus = NvmlGpus()
+@pytest.mark.parametrize("nvml", [None, FakeNvml(driver=False)])
+def test_without_a_library_or_a_driver_there_are_no_gpus(nvml: FakeNvml | None) -> None:
+    gpus = NvmlGpus(lambda: nvml)
     assert gpus.read() == ()
     gpus.close()
 
 
-def test_the_real_library_is_asked_without_harm() -> None:
+def test_the_questions_are_those_that_the_real_binding_has() -> None:
+    pynvml = importlib.import_module("pynvml")
+    source = inspect.getsource(gpu_module)
+    questions = set(re.findall(r'"(nvml\w+)"', source)) | {"nvmlInit"}
+    assert len(questions) == 10
+    assert all(callable(getattr(pynvml, question)) for question in questions)
+    assert issubclass(pynvml.NVMLError, Exception)
+    assert pynvml.NVML_TEMPERATURE_GPU == gpu_module.CORE
+
+
+def test_a_machine_without_the_library_does_not_import_the_binding() -> None:
     gpus = NvmlGpus()
     assert isinstance(gpus.read(), tuple)
     gpus.close()
+    code = "import sys, runtime.monitoring; sys.exit('pynvml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
