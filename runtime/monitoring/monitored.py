@@ -26,6 +26,8 @@ class Operations:
 
     def of(self, name: str) -> Operation:
         """The operation of this name, which is made if it is the first time."""
+        if operation := self._operations.get(name):
+            return operation
         with self._lock:
             if name not in self._operations and len(self._operations) >= OPERATIONS_MOST:
                 name = OTHER

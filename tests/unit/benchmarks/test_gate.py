@@ -1,5 +1,6 @@
 """The gate against lost performance: planted slowdowns fail it, noise does not."""
 
+import math
 import random
 import subprocess
 import sys
@@ -78,6 +79,12 @@ def test_a_lower_rate_is_a_loss_and_a_lower_time_a_gain() -> None:
     assert find("at most", [10.0, 10.1, 9.9], [5.0, 5.1, 4.9]).verdict == "gained"
     assert find("at most", [5.0, 5.1, 4.9], [10.0, 10.1, 9.9]).verdict == "lost"
     assert find("at least", [5.0], [10.0]).verdict == "too few runs"
+
+
+def test_the_chance_is_that_of_students_test() -> None:
+    before, now = ([math.exp(log) for log in logs] for logs in ((0.0, 0.1, -0.1), (0.5, 0.6, 0.4)))
+    # t = 0.5 / (0.1 sqrt(1/3 + 1/3)) = 6.124 with four degrees of freedom.
+    assert find("at most", before, now).p == pytest.approx(0.0018, rel=0.02)
 
 
 def test_a_sure_loss_that_does_not_matter_passes() -> None:

@@ -122,6 +122,28 @@ def test_the_error_ratio_is_that_of_the_last_windows(operation: Operation, clock
     assert operation.recent(100 * WINDOW_S).returned == 53
 
 
+def test_a_window_counts_as_recent_while_any_of_it_is(operation: Operation, clock: Clock) -> None:
+    clock.now_s = 100 * WINDOW_S
+    take(operation, clock, 0.01)
+    clock.now_s = 101 * WINDOW_S + 5.0
+    assert operation.recent(5.1).returned == 1
+    assert operation.recent(4.9).returned == 0
+
+
+def test_what_a_thread_notes_late_counts_in_the_window_that_is_open(operation: Operation, clock: Clock) -> None:
+    late_s = clock.now_s
+    clock.now_s += 5 * WINDOW_S
+    take(operation, clock, 0.01)
+    operation.reading()
+    operation.notes.extend((late_s - 1.0, late_s))
+    operation.reading()
+    take(operation, clock, 0.01)
+    clock.now_s += WINDOW_S
+    take(operation, clock, 0.01)
+    (window,) = operation.reading().windows
+    assert (window.returned, window.begins_s) == (3, (late_s // WINDOW_S + 5) * WINDOW_S)
+
+
 def test_old_windows_are_forgotten_but_not_their_calls(operation: Operation, clock: Clock) -> None:
     for _ in range(WINDOWS + 20):
         take(operation, clock, 0.01)

@@ -59,6 +59,11 @@ def test_only_what_is_within_two_percent_below_a_bound_may_miss_it(values: list[
     assert counts == sorted(counts)
 
 
+@pytest.mark.parametrize("bound", BOUNDS_S)
+def test_what_is_longer_than_a_bound_never_counts_below_it(bound: float) -> None:
+    assert sketch_of([bound * 0.97, bound * 1.000001, bound * 1.01]).at_most([bound]) == [1]
+
+
 def test_an_empty_sketch_has_no_percentiles_and_survives_the_wire() -> None:
     empty = Sketch.decode(Sketch().encode())
     assert empty.count == 0
