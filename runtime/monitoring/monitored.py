@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from time import perf_counter
@@ -178,7 +179,7 @@ def _async_generator(
     async def measured(*args: Any, **options: Any) -> AsyncGenerator[Any, Any]:
         clock, took_s = operation.clock, 0.0
         steps = function(*args, **options)
-        step: Any = steps.__anext__()
+        step: Any = _first(steps)
         operation.begin()
         try:
             while True:
@@ -203,3 +204,13 @@ def _async_generator(
         operation.returned(clock() - took_s)
 
     return measured
+
+
+def _first(steps: AsyncGenerator[Any, Any]) -> Any:
+    """Begin a generator behind the event loop's back: when that ends, it would close it while its wrapper does."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return steps.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

@@ -1,6 +1,7 @@
 """``@monitor_performance`` changes nothing about a function but that it is measured."""
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
@@ -317,6 +318,52 @@ def test_generators_that_were_closed_early_or_never_begun_are_no_errors(operatio
     asyncio.run(run())
     reading = only(operations)
     assert (reading.cancelled, reading.errors, reading.durations.count, reading.in_flight) == (2, {}, 0, 0)
+
+
+def test_a_loop_that_ends_closes_what_was_left_open_as_before(operations: Operations) -> None:
+    complaints: list[dict[str, Any]] = []
+    closed: list[str] = []
+
+    @operations.monitor("test")
+    async def held() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            closed.append("whole")
+
+    async def run() -> list[AsyncGenerator[int, None]]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        open_ones = [held() for _ in range(5)]
+        for one in open_ones:
+            await anext(one)
+        return open_ones
+
+    asyncio.run(run())
+    assert (closed, complaints) == (["whole"] * 5, [])
+
+
+def test_a_generator_that_is_dropped_is_closed_by_the_loop_as_before(operations: Operations) -> None:
+    closed: list[str] = []
+
+    @operations.monitor("test")
+    async def held() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.append("whole")
+
+    async def run() -> None:
+        await anext(held())
+        gc.collect()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert closed == ["whole"]
+
+    asyncio.run(run())
+    assert only(operations).cancelled == 1
 
 
 def test_wrong_arguments_are_refused_as_before_and_leave_nothing_under_way(operations: Operations) -> None:
