@@ -13,7 +13,7 @@ from runtime.monitoring.operation import FULL, OTHER, Operation, Reading
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Answer = TypeVar("Answer")
-#: Operations that are told apart; any more are ``other``. Each takes about 100 KB while it is busy.
+#: Operations that are told apart; any more are ``other``. Each takes about 130 KB while it is busy.
 OPERATIONS_MOST: Final = 500
 
 

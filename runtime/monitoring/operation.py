@@ -110,7 +110,7 @@ class Operation:
                 self._lock.release()
 
     def reading(self) -> Reading:
-        """Everything until now, as a copy."""
+        """Everything until now, as a copy. Not for a signal handler: it waits for whoever folds."""
         with self._lock:
             self._fold()
             durations = merged((self._durations, self._windows.open_durations()))

@@ -90,7 +90,7 @@ class Report(Struct, frozen=True, kw_only=True):
     operations: tuple[OperationReport, ...]
 
     def encode(self) -> bytes:
-        """As JSON; what is not finite (an interval without bounds) is null."""
+        """As JSON."""
         return msgspec.json.encode(self)
 
     @classmethod
@@ -134,7 +134,9 @@ def report(operations: Operations, source: str, system: SystemReading | None = N
 
 
 def add_up(reports: Sequence[Report]) -> Report:
-    """One report of all processes: counts add up, sketches merge. What is of one moment or of a machine is left out.
+    """One report of all processes: counts add up, sketches merge. What is of lately, or of a machine, is left out.
+
+    There is at least one.
 
     Raises:
         SketchInvalid: a report holds a sketch that is none.

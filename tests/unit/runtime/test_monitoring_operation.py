@@ -1,6 +1,8 @@
 """What is known of an operation: nothing lost, nothing twice, in bounded memory."""
 
+import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -151,6 +153,25 @@ def test_old_windows_are_forgotten_but_not_their_calls(operation: Operation, clo
     reading = operation.reading()
     assert len(reading.windows) == WINDOWS
     assert reading.durations.count == WINDOWS + 20
+
+
+def test_memory_does_not_grow_with_calls_or_time() -> None:
+    clock, draw = Clock(), random.Random(1)
+    operation = Operation("test", clock)
+
+    def call(times: int) -> int:
+        for _ in range(times):
+            take(operation, clock, draw.lognormvariate(-5, 1))
+            clock.now_s += WINDOW_S / 10
+        operation.reading()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        full_bytes = call(10 * (WINDOWS + 1))
+        assert call(10 * WINDOWS) - full_bytes < 32_768
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_call_never_waits_for_whoever_folds(operation: Operation, clock: Clock) -> None:
