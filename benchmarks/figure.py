@@ -1,7 +1,5 @@
 """A figure beside a peer's: one JSON line."""
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
+
+from runtime.monitoring import machine
 
 #: Interleaved runs of ours and of the peer, by default.
 RUNS: Final = 3
@@ -73,19 +73,6 @@ def compare(bench: str, unit: str, bar: Bar, ours: Sequence[float], peer: Sequen
         date=datetime.now(UTC).date().isoformat(),
         runs=Runs(tuple(map(_rounded, ours)), tuple(map(_rounded, peer))),
     )
-
-
-def machine() -> str:
-    """The processor, how many cores of it this process may use, the kernel and Python."""
-    cores = len(os.sched_getaffinity(0))
-    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return f"{cores} cores, {_processor()}, {system}"
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _rounded(value: float) -> float:

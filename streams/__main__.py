@@ -22,7 +22,7 @@ from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.kafka_transactions import TransactionalLog
-from runtime.monitoring import Metrics, MetricsReporter
+from runtime.monitoring import OPERATIONS, Metrics, MetricsReporter, OperationCollector, System, SystemCollector
 from runtime.settings import InvalidSetting, Settings
 from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas import topics
@@ -64,6 +64,8 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     database = stack.enter_context(closing(Database(settings.database, SERVICE)))
     metrics = Metrics(SERVICE)
     instruments = Instruments(metrics)
+    metrics.add(OperationCollector(OPERATIONS))
+    metrics.add(SystemCollector(System()))
 
     def thread() -> DatabaseThread:
         return stack.enter_context(closing(DatabaseThread(database)))

@@ -16,7 +16,15 @@ from runtime import interpreter
 from runtime.database import Database
 from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
-from runtime.monitoring import Metrics, MetricsReporter
+from runtime.monitoring import (
+    OPERATIONS,
+    Metrics,
+    MetricsReporter,
+    NvmlGpus,
+    OperationCollector,
+    System,
+    SystemCollector,
+)
 from runtime.settings import Settings
 from workers.consumer import open_partition
 from workers.context import Tools
@@ -38,6 +46,8 @@ def serve(settings: Settings, handlers: Handlers, open_tools: OpenTools) -> None
         HeadraceError: the worker could not begin, or lost its partition.
     """
     metrics = Metrics("worker")
+    metrics.add(OperationCollector(OPERATIONS))
+    metrics.add(SystemCollector(System([settings.cache_dir], NvmlGpus())))
     database = Database(settings.database, "headrace-worker")
     publisher = Publisher(settings.kafka, "worker")
     reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)

@@ -12,7 +12,7 @@ from runtime.artifacts.manifest import MANIFEST_NAME, Manifest, check_digest, de
 from runtime.artifacts.redis_tier import RedisTier
 from runtime.artifacts.remote import RemoteStore
 from runtime.artifacts.tier import Absent, Damaged, Missed
-from runtime.monitoring import Metrics
+from runtime.monitoring import Metrics, monitor_performance
 from schemas.errors import ModelUnavailable, ServerUnreachable
 
 
@@ -67,6 +67,7 @@ class ArtifactStore:
         """
         return self._disk.incoming()
 
+    @monitor_performance("artifacts.publish")
     def publish(self, directory: Path) -> Artifact:
         """Make a directory of plain files available to every worker; the same bytes get the same name.
 
@@ -84,6 +85,7 @@ class ArtifactStore:
                 self._redis.upload(path, manifest)
         return Artifact(manifest.sha256, uri, manifest.size_bytes)
 
+    @monitor_performance("artifacts.fetch")
     def fetch(self, artifact_sha256: str, uri: str) -> Path:
         """A local directory with the artifact's files, every one compared with its digest. Read-only.
 
@@ -105,6 +107,7 @@ class ArtifactStore:
                     "Try again once that has room, or on another worker.",
                 ) from error
 
+    @monitor_performance("artifacts.discard")
     def discard(self, artifact_sha256: str, uri: str) -> bool:
         """Delete an artifact that nobody needs: from the store, from Redis and from this disk, as far as they answer.
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from sqlalchemy import Connection
 
 from runtime.database.engine import Database
+from runtime.monitoring import OPERATIONS
 from schemas.errors import ServerUnreachable
 
 Answer = TypeVar("Answer")
@@ -42,11 +43,7 @@ class DatabaseThread:
             ServerUnreachable: Postgres is away; whether the transaction was committed is not known.
         """
 
-        def transaction() -> Answer:
-            with self._database.begin() as connection:
-                return work(connection, *arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._executor, transaction)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._transact, work, *arguments)
 
     async def insist(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:
         """One transaction, tried until Postgres answers: ``work`` has to bear being repeated."""
@@ -70,8 +67,7 @@ class DatabaseThread:
             backoff_s = BACKOFF_S
             while True:
                 try:
-                    with self._database.begin() as connection:
-                        return work(connection, *arguments)
+                    return self._transact(work, *arguments)
                 except ServerUnreachable as error:
                     log.warning("%s Trying again in %.1f s.", error, backoff_s)
                     if self._closed.wait(backoff_s * random.uniform(0.5, 1.0)):
@@ -79,6 +75,16 @@ class DatabaseThread:
                 backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, transactions)
+
+    def _transact(self, work: Callable[[Connection, *Arguments], Answer], *arguments: *Arguments) -> Answer:
+        """One transaction, measured with its commit under its own name: ``database.outbox.waiting``."""
+
+        def transaction() -> Answer:
+            with self._database.begin() as connection:
+                return work(connection, *arguments)
+
+        name = f"{work.__module__.removeprefix('runtime.')}.{work.__name__}"
+        return OPERATIONS.of(name).call(transaction)
 
     def close(self) -> None:
         """Take no more work. What runs goes on: a thread that waits for a dead server can't be ended."""

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from runtime.io_errors import may_pass
+from runtime.monitoring import monitor_performance
 from runtime.settings import Device, InvalidSetting
 from schemas.errors import HeadraceError, ModelRejected, shown
 from workers.models.directory import check_directory, check_readable, unreadable
@@ -57,6 +58,7 @@ def serving_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
+@monitor_performance("models.load_base")
 def load_base(model_id: str, key: str, directory: Path, device: torch.device) -> LoadedModel:
     """Load a base model and its tokenizer, frozen and in evaluation mode.
 
@@ -84,6 +86,7 @@ def load_base(model_id: str, key: str, directory: Path, device: torch.device) ->
     )
 
 
+@monitor_performance("models.load_view")
 def load_view(base: LoadedModel, adapter_id: str, key: str, adapter_dir: Path) -> LoadedModel:
     """A module of its own that adds an adapter to the base's weights, which it shares.
 

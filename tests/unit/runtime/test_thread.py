@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from runtime.database import Database, thread
 from runtime.database.thread import DatabaseThread
+from runtime.monitoring import OPERATIONS
 from schemas.errors import ServerUnreachable
 
 
@@ -69,3 +70,17 @@ def test_a_close_ends_the_tries() -> None:
             await trying
 
     asyncio.run(run())
+
+
+def test_a_transaction_is_measured_under_the_name_of_its_work_each_time_that_it_is_tried() -> None:
+    def work_of_this_test(_connection: Connection) -> None:
+        """Nothing."""
+
+    async def run() -> None:
+        with closing(DatabaseThread(cast(Database, Flaky(failures=2)))) as database:
+            await database.insist(work_of_this_test)
+            await database.in_turn(work_of_this_test)
+
+    asyncio.run(run())
+    reading = OPERATIONS.of(f"{__name__}.work_of_this_test").reading()
+    assert (reading.durations.count, reading.errors) == (2, {"ServerUnreachable": 2})

@@ -3,13 +3,14 @@
 import asyncio
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.monitoring import Metrics
+from runtime.monitoring import Metrics, OperationCollector, Operations, System, SystemCollector
 from runtime.settings import InvalidSetting
 from schemas.codec import encode
 from schemas.events import MetricFamily, MetricsEvent, Sample
@@ -124,6 +125,17 @@ def test_a_process_whose_own_clock_is_an_hour_off_is_served(bridge: Bridge) -> N
         replace(event("ahead"), at=datetime.now(UTC) + hour),
     )
     assert {source for _, source in page(bridge)} == {"behind", "ahead"}
+
+
+def test_what_a_process_tells_of_its_operations_and_machine_is_served(tmp_path: Path, bridge: Bridge) -> None:
+    operations, worker = Operations(), Metrics("worker")
+    worker.add(OperationCollector(operations))
+    worker.add(SystemCollector(System([tmp_path])))
+    operations.of("artifacts.fetch").call(int)
+    take(bridge, worker.event())
+    served = page(bridge)
+    assert served["headrace_operation_seconds_count", worker.source] == 1
+    assert served["headrace_system_memory_limit_bytes", worker.source] > 0
 
 
 def test_two_processes_that_disagree_on_a_type_do_not_spoil_the_page(bridge: Bridge) -> None:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from runtime.kafka import Publisher
 from schemas import topics
@@ -45,6 +46,10 @@ class Metrics:
     ) -> Histogram:
         """A distribution; ``bounds`` are the buckets' upper ends in the unit of the name."""
         return Histogram(name, text, labels, buckets=bounds, registry=self._registry)
+
+    def add(self, collector: Collector) -> None:
+        """Tell of what another part of the process collects, too."""
+        self._registry.register(collector)
 
     def event(self) -> MetricsEvent:
         """Everything recorded so far."""
