@@ -237,7 +237,7 @@ def test_an_exception_that_a_connection_survives_does_not_close_it(make: MakePoo
     assert connection.open
 
 
-def test_a_discarded_place_is_for_the_next_waiter(server: Server) -> None:
+def test_a_discarded_place_is_for_the_next_waiter(make: MakePool, server: Server) -> None:
     pool = make(Limits(size=1, maintain_every_s=None))
     held = pool.borrow()
     with ThreadPoolExecutor(1) as threads:
