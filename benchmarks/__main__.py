@@ -17,6 +17,7 @@ from benchmarks import (
     locality_zipf,
     memory_dispatcher,
     memory_slope,
+    pools_checkout,
     slots_busy,
     slots_model,
 )
@@ -36,6 +37,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         locality_zipf,
         memory_dispatcher,
         memory_slope,
+        pools_checkout,
     )
 }
 #: Measured only where it is named: it takes an hour.

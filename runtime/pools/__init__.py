@@ -6,6 +6,8 @@ What needs httpx2 is imported when it is first asked for: most processes ask no 
 from typing import TYPE_CHECKING
 
 from runtime.pools.async_pool import AsyncLent, AsyncPool
+from runtime.pools.budgets import Device, DevicePoolStats, DeviceStats
+from runtime.pools.devices import DevicePool, Reservation
 from runtime.pools.errors import (
     Holding,
     PoolClosed,
@@ -27,6 +29,10 @@ __all__ = [
     "AsyncHttpPool",
     "AsyncLent",
     "AsyncPool",
+    "Device",
+    "DevicePool",
+    "DevicePoolStats",
+    "DeviceStats",
     "Holding",
     "HttpConnection",
     "HttpError",
@@ -42,6 +48,7 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "Reason",
+    "Reservation",
     "ReservationTooLarge",
     "WaitStats",
 ]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic
 
-from runtime.pools.errors import Holding, PoolClosed, PoolMisused, PoolOverloaded, PoolTimeout
+from runtime.pools.errors import Holding, PoolClosed, PoolMisused, PoolOverloaded, PoolTimeout, occupied
 from runtime.pools.forks import tell_of_forks
 from runtime.pools.holders import captured, holding, report_abandoned, report_overdue
 from runtime.pools.ledger import Connection, Ledger, Limits, Place
@@ -218,7 +218,7 @@ class AsyncPool(Generic[Connection]):
 
         waiter = self._ledger.wait(wake, holder, now_s)
         if waiter is None:
-            raise PoolOverloaded(self.stats(), self._limits.waiting, self.holdings())
+            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings())
         try:
             await asyncio.wait([signal], timeout=max(0.0, timeout_s))
         except BaseException:
@@ -231,7 +231,7 @@ class AsyncPool(Generic[Connection]):
             return waiter.place
         if self._ledger.closed:
             raise PoolClosed(self.name)
-        raise PoolTimeout(self.stats(), timeout_s, self.holdings())
+        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings())
 
     async def _make_fit(self, place: Place[Connection], now_s: float) -> None:
         """Give the place a connection that works: the one that it has, if it is good, else a new one."""

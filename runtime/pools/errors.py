@@ -43,17 +43,16 @@ class PoolError(HeadraceError):
 
 
 class PoolTimeout(PoolError):
-    """Nothing came free in time (retryable); ``stats`` and ``holdings`` say why."""
+    """Nothing came free in time (retryable); ``holdings`` says who has it all."""
 
     code = "pool_timeout"
     retryable = True
 
-    def __init__(self, stats: PoolStats, timeout_s: float, holdings: Sequence[Holding]) -> None:
-        self.stats = stats
+    def __init__(self, name: str, timeout_s: float, state: str, holdings: Sequence[Holding]) -> None:
         self.holdings = tuple(holdings)
         super().__init__(
-            f"Nothing of pool {stats.name!r} came free within {timeout_s:g} s: {occupied(stats)}. "
-            f"{longest(self.holdings)}Hold for a shorter time, or raise its size."
+            f"Nothing of pool {name!r} came free within {timeout_s:g} s: {state}. "
+            f"{longest(self.holdings)}Hold for a shorter time, or make it larger."
         )
 
 
@@ -63,12 +62,11 @@ class PoolOverloaded(PoolError):
     code = "pool_overloaded"
     retryable = True
 
-    def __init__(self, stats: PoolStats, limit: int, holdings: Sequence[Holding]) -> None:
-        self.stats = stats
+    def __init__(self, name: str, limit: int, state: str, holdings: Sequence[Holding]) -> None:
         self.holdings = tuple(holdings)
         super().__init__(
-            f"For pool {stats.name!r} {stats.waiting:,} borrowers wait and {limit:,} may: {occupied(stats)}. "
-            f"{longest(self.holdings)}Come back later, or raise its size."
+            f"Pool {name!r} lets {limit:,} borrowers wait, and so many do: {state}. "
+            f"{longest(self.holdings)}Come back later, or make it larger."
         )
 
 

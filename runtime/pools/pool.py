@@ -10,7 +10,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Final, Generic
 
-from runtime.pools.errors import Holding, PoolClosed, PoolOverloaded, PoolTimeout
+from runtime.pools.errors import Holding, PoolClosed, PoolOverloaded, PoolTimeout, occupied
 from runtime.pools.forks import tell_of_forks
 from runtime.pools.holders import captured, holding, report_abandoned, report_overdue
 from runtime.pools.ledger import Connection, Ledger, Limits, Place, Waiter
@@ -193,7 +193,7 @@ class Pool(Generic[Connection]):
                 return place
             waiter = self._ledger.wait(signal.release, get_ident(), began_s)
         if waiter is None:
-            raise PoolOverloaded(self.stats(), self._limits.waiting, self.holdings())
+            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings())
         try:
             signal.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX))
         except BaseException:  # Ctrl-C: the next one must not wait for a place that nobody has
@@ -206,7 +206,7 @@ class Pool(Generic[Connection]):
             return waiter.place
         if self._ledger.closed:
             raise PoolClosed(self.name)
-        raise PoolTimeout(self.stats(), timeout_s, self.holdings())
+        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings())
 
     def _leave(self, waiter: Waiter[Connection], *, timed_out: bool) -> None:
         with self._lock:

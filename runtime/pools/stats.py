@@ -6,7 +6,7 @@ from ddsketch import LogCollapsingLowestDenseDDSketch
 from msgspec import Struct
 
 #: Why a connection was closed.
-Reason = Literal["too old", "idle too long", "invalid", "broken", "abandoned", "pool closed"]
+Reason = Literal["too old", "idle too long", "surplus", "invalid", "broken", "abandoned", "pool closed"]
 
 #: A percentile of the waits is off by at most this share of it.
 WAIT_ACCURACY: Final = 0.01
