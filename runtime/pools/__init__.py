@@ -5,7 +5,7 @@ What needs httpx2 is imported when it is first asked for: most processes ask no 
 
 from typing import TYPE_CHECKING
 
-from runtime.pools.async_pool import AsyncLent, AsyncPool
+from runtime.pools.async_pool import AsyncPool
 from runtime.pools.budgets import Device, DevicePoolStats, DeviceStats
 from runtime.pools.devices import DevicePool, Reservation
 from runtime.pools.errors import (
@@ -18,7 +18,8 @@ from runtime.pools.errors import (
     ReservationTooLarge,
 )
 from runtime.pools.ledger import Limits
-from runtime.pools.pool import Lent, Pool
+from runtime.pools.lent import AsyncLent, Lent
+from runtime.pools.pool import Pool
 from runtime.pools.stats import PoolStats, Reason, WaitStats
 
 if TYPE_CHECKING:

@@ -5,15 +5,23 @@ import logging
 import sys
 import time
 from asyncio import current_task
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
-from runtime.pools.errors import Holding, PoolClosed, PoolMisused, PoolOverloaded, PoolTimeout, occupied
+from runtime.pools.errors import (
+    SHOWN_HOLDERS,
+    Holding,
+    PoolClosed,
+    PoolMisused,
+    PoolOverloaded,
+    PoolTimeout,
+    occupied,
+)
 from runtime.pools.forks import tell_of_forks
-from runtime.pools.holders import captured, holding, report_abandoned, report_overdue
+from runtime.pools.holders import captured, holdings, report_abandoned, report_overdue
 from runtime.pools.ledger import Connection, Ledger, Limits, Place
+from runtime.pools.lent import AsyncLent
 from runtime.pools.stats import PoolStats, Reason
 
 log = logging.getLogger(__name__)
@@ -23,60 +31,6 @@ DEFAULT_LIMITS: Final = Limits()
 WARMING: Final = "the pool, to keep it warm"
 #: Who holds a place that was borrowed outside of a task.
 NOBODY: Final = "no task"
-
-
-class AsyncLent(Generic[Connection]):
-    """A connection that is lent until it is given back: ``async with pool.borrow() as connection``.
-
-    Or ``lent = await pool.borrow()``, then ``lent.connection`` and ``lent.give_back()``. Leaving the block by an
-    exception, a cancellation too, discards the connection, unless the pool knows better: an answer may be half read,
-    and would be taken for the next borrower's.
-    """
-
-    __slots__ = ("_place", "_pool", "_timeout_s", "connection")
-    connection: Connection
-
-    def __init__(self, pool: "AsyncPool[Connection]", timeout_s: float | None) -> None:
-        self._pool = pool
-        self._timeout_s = timeout_s
-        self._place: Place[Connection] | None = None
-
-    def give_back(self) -> None:
-        """The connection works and is in a known state: for the next. A second time does nothing."""
-        place, self._place = self._place, None
-        if place is not None:
-            self._pool._give_back(place)
-
-    async def discard(self) -> None:
-        """The connection is broken, or in an unknown state: close it. A second time does nothing.
-
-        It is closed, and its place becomes free, also where the borrower is cancelled meanwhile.
-        """
-        place, self._place = self._place, None
-        if place is not None and place.holder is not None:  # None: the parent's, in a child
-            await self._pool._discard(place, "broken")
-
-    def __await__(self) -> Generator[Any, None, "AsyncLent[Connection]"]:
-        yield from self.__aenter__().__await__()
-        return self
-
-    async def __aenter__(self) -> Connection:
-        place = await self._pool._take(self._timeout_s)
-        self._place = place
-        self.connection = place.connection
-        return self.connection
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        if error is None or self._pool._survives(error):
-            self.give_back()
-        else:
-            await self.discard()
-
-    def __del__(self) -> None:
-        if self._place is not None:
-            self._pool._dropped(self._place)
 
 
 class AsyncPool(Generic[Connection]):
@@ -132,10 +86,9 @@ class AsyncPool(Generic[Connection]):
         """The pool's numbers of this moment."""
         return self._ledger.stats()
 
-    def holdings(self) -> list[Holding]:
-        """Who holds a connection, for how long, and where it was borrowed, if that was captured."""
-        now_s = self._now_s()
-        return [holding(place, now_s) for place in self._ledger.held()]
+    def holdings(self, limit: int | None = None) -> list[Holding]:
+        """Who holds a connection, for how long, and where it was borrowed, if that was captured; longest first."""
+        return holdings(self._ledger.held(), self._now_s(), limit)
 
     async def close(self, timeout_s: float = 10.0) -> bool:
         """Lend nothing any more, close what is idle, and wait for what is lent; those who wait get ``PoolClosed``.
@@ -218,7 +171,7 @@ class AsyncPool(Generic[Connection]):
 
         waiter = self._ledger.wait(wake, holder, now_s)
         if waiter is None:
-            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings())
+            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings(SHOWN_HOLDERS))
         try:
             await asyncio.wait([signal], timeout=max(0.0, timeout_s))
         except BaseException:
@@ -231,7 +184,7 @@ class AsyncPool(Generic[Connection]):
             return waiter.place
         if self._ledger.closed:
             raise PoolClosed(self.name)
-        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings())
+        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings(SHOWN_HOLDERS))
 
     async def _make_fit(self, place: Place[Connection], now_s: float) -> None:
         """Give the place a connection that works: the one that it has, if it is good, else a new one."""

@@ -48,7 +48,7 @@ class WatchedQueuePool(QueuePool):
             PoolTimeout: none came free in the pool's time (retryable).
         """
         # Only where all that may be are open, somebody may have to wait: elsewhere not even the clock is read.
-        if self._overflow < self._max_overflow or self.checkedin():
+        if self._overflow < self._max_overflow or self._max_overflow < 0 or self.checkedin():
             connection = super().connect()
             with self.book.lock:
                 self.book.borrowed += 1
@@ -89,9 +89,10 @@ class WatchedQueuePool(QueuePool):
             )
 
     def holdings(self) -> list[Holding]:
-        """Who holds a connection, and for how long."""
+        """Who holds a connection, and for how long; longest first."""
         now_s = time.monotonic()
-        return [Holding(named(holder), now_s - since_s) for holder, since_s in list(self.book.holders.values())]
+        held = sorted(list(self.book.holders.values()), key=lambda holder: holder[1])
+        return [Holding(named(holder), now_s - since_s) for holder, since_s in held]
 
     def _connect_in_turn(self) -> PoolProxiedConnection:
         book, began_s = self.book, time.monotonic()

@@ -103,8 +103,5 @@ def occupied(stats: PoolStats) -> str:
 
 
 def longest(holdings: Sequence[Holding]) -> str:
-    """The borrowers that hold for longest, for messages."""
-    first = sorted(holdings, key=lambda holding: -holding.held_s)[:SHOWN_HOLDERS]
-    more = len(holdings) - len(first)
-    told = "; ".join(map(str, first)) + (f"; and {more} more" if more else "")
-    return f"{told}. " if told else ""
+    """Some of those who have it, for messages."""
+    return f"{'; '.join(map(str, holdings[:SHOWN_HOLDERS]))}. " if holdings else ""

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Final
 
 from runtime.pools.errors import Holding
-from runtime.pools.ledger import Place
+from runtime.pools.ledger import Place, Stack
 
 log = logging.getLogger(__name__)
 
@@ -18,16 +18,24 @@ log = logging.getLogger(__name__)
 STACK_FRAMES: Final = 12
 
 
-def captured(frame: FrameType | None) -> traceback.StackSummary:
-    """The stack above ``frame``, as line numbers: source lines are read only where it is shown."""
-    summary = traceback.StackSummary.extract(_callers(frame), lookup_lines=False)
-    summary.reverse()
-    return summary
+def captured(frame: FrameType | None) -> Stack:
+    """The lines that led to ``frame``, innermost first: nothing is read or formatted before it is shown."""
+    lines: list[tuple[str, int, str]] = []
+    while frame is not None and len(lines) < STACK_FRAMES:
+        lines.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(lines)
 
 
 def holding(place: Place[Any], now_s: float) -> Holding:
     """Who has the place: in a message to somebody who got none."""
     return Holding(named(place.holder), now_s - place.lent_at_s, stack=_shown(place.stack))
+
+
+def holdings(places: Iterable[Place[Any]], now_s: float, limit: int | None) -> list[Holding]:
+    """Who has the places, those first that have them for longest; ``limit`` of them."""
+    longest = sorted(places, key=lambda place: place.lent_at_s)[:limit]
+    return [holding(place, now_s) for place in longest]
 
 
 def report_overdue(pool: str, places: Iterable[Place[Any]], now_s: float) -> None:
@@ -60,13 +68,5 @@ def whereabouts(holder: object) -> str:
     return _shown(captured(frame)) if frame else ""
 
 
-def _callers(frame: FrameType | None) -> Iterable[tuple[FrameType, int]]:
-    for _ in range(STACK_FRAMES):
-        if frame is None:
-            return
-        yield frame, frame.f_lineno
-        frame = frame.f_back
-
-
-def _shown(stack: object) -> str:
-    return "".join(stack.format()).rstrip() if isinstance(stack, traceback.StackSummary) else ""
+def _shown(stack: Stack) -> str:
+    return "".join(traceback.StackSummary.from_list([(*line, None) for line in reversed(stack)]).format()).rstrip()

@@ -15,6 +15,8 @@ from runtime.pools.errors import PoolClosed
 from runtime.pools.stats import PoolStats, Reason, Waits
 
 Connection = TypeVar("Connection")
+#: Where somebody borrowed: file, line and function, innermost first.
+Stack = tuple[tuple[str, int, str], ...]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -67,7 +69,7 @@ class Place(Generic[Connection]):
         self.idle_since_s = 0.0
         self.lent_at_s = 0.0
         self.holder: object = None
-        self.stack: object = None
+        self.stack: Stack = ()
         self.overdue = False
 
 
@@ -160,7 +162,7 @@ class Ledger(Generic[Connection]):
         place.idle_since_s = now_s
         fit_until_s = now_s + self._check_after_s
         place.fit_until_s = fit_until_s if fit_until_s < place.dies_s else place.dies_s  # min() takes twice as long
-        place.stack = None
+        place.stack = ()
         place.overdue = False
         if self._waiters:
             self._grant(place, now_s)

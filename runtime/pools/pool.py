@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
-from types import TracebackType
 from typing import Final, Generic
 
-from runtime.pools.errors import Holding, PoolClosed, PoolOverloaded, PoolTimeout, occupied
+from runtime.pools.errors import SHOWN_HOLDERS, Holding, PoolClosed, PoolOverloaded, PoolTimeout, occupied
 from runtime.pools.forks import tell_of_forks
-from runtime.pools.holders import captured, holding, report_abandoned, report_overdue
+from runtime.pools.holders import captured, holdings, report_abandoned, report_overdue
 from runtime.pools.ledger import Connection, Ledger, Limits, Place, Waiter
+from runtime.pools.lent import Lent
 from runtime.pools.stats import PoolStats, Reason
 
 log = logging.getLogger(__name__)
@@ -21,47 +21,6 @@ log = logging.getLogger(__name__)
 DEFAULT_LIMITS: Final = Limits()
 #: Who holds a place while the pool itself opens a connection.
 WARMING: Final = "the pool, to keep it warm"
-
-
-class Lent(Generic[Connection]):
-    """A connection that is lent until it is given back: ``with pool.borrow() as connection``.
-
-    Leaving the block by an exception discards the connection, unless the pool knows better: an answer may be half
-    read, and would be taken for the next borrower's.
-    """
-
-    __slots__ = ("_place", "_pool", "connection")
-
-    def __init__(self, pool: "Pool[Connection]", place: Place[Connection]) -> None:
-        self._pool = pool
-        self._place: Place[Connection] | None = place
-        self.connection = place.connection
-
-    def give_back(self) -> None:
-        """The connection works and is in a known state: for the next. A second time does nothing."""
-        place, self._place = self._place, None
-        if place is not None:
-            self._pool._give_back(place)
-
-    def discard(self) -> None:
-        """The connection is broken, or in an unknown state: close it. A second time does nothing."""
-        place, self._place = self._place, None
-        if place is not None:
-            self._pool._discard_lent(place)
-
-    def __enter__(self) -> Connection:
-        return self.connection
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if error is None or self._pool._survives(error):
-            self.give_back()
-        else:
-            self.discard()
-
-    def __del__(self) -> None:
-        # The collector may call this in any thread, also in one that has the pool's lock.
-        if self._place is not None:
-            self._pool._abandoned.append(self._place)
 
 
 class Pool(Generic[Connection]):
@@ -135,11 +94,10 @@ class Pool(Generic[Connection]):
         with self._lock:
             return self._ledger.stats()
 
-    def holdings(self) -> list[Holding]:
-        """Who holds a connection, for how long, and where it was borrowed, if that was captured."""
-        now_s = self._now_s()
+    def holdings(self, limit: int | None = None) -> list[Holding]:
+        """Who holds a connection, for how long, and where it was borrowed, if that was captured; longest first."""
         with self._lock:
-            return [holding(place, now_s) for place in self._ledger.held()]
+            return holdings(self._ledger.held(), self._now_s(), limit)
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Lend nothing any more, close what is idle, and wait for what is lent; those who wait get ``PoolClosed``.
@@ -193,20 +151,20 @@ class Pool(Generic[Connection]):
                 return place
             waiter = self._ledger.wait(signal.release, get_ident(), began_s)
         if waiter is None:
-            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings())
+            raise PoolOverloaded(self.name, self._limits.waiting, occupied(self.stats()), self.holdings(SHOWN_HOLDERS))
         try:
             signal.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX))
         except BaseException:  # Ctrl-C: the next one must not wait for a place that nobody has
             self._leave(waiter, timed_out=False)
             if waiter.place is not None:
-                self._give_back(waiter.place)
+                self._pass_on(waiter.place)
             raise
         self._leave(waiter, timed_out=True)
         if waiter.place is not None:
             return waiter.place
         if self._ledger.closed:
             raise PoolClosed(self.name)
-        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings())
+        raise PoolTimeout(self.name, timeout_s, occupied(self.stats()), self.holdings(SHOWN_HOLDERS))
 
     def _leave(self, waiter: Waiter[Connection], *, timed_out: bool) -> None:
         with self._lock:
@@ -247,18 +205,31 @@ class Pool(Generic[Connection]):
         with self._lock:
             self._ledger.opened(place, connection, self._now_s())
 
-    def _give_back(self, place: Place[Connection]) -> None:
+    def _pass_on(self, place: Place[Connection]) -> None:
+        """A place that nobody began to use."""
         now_s = self._now_s()
         with self._lock:
-            if place.holder is None:  # the parent's, given back in a child
-                return
             if place.open and not self._ledger.closed:
                 self._ledger.give_back(place, now_s)
                 return
         self._discard(place, "pool closed")
 
-    def _discard_lent(self, place: Place[Connection]) -> None:
-        if place.holder is not None:  # as in ``_give_back``
+    def _take_back(self, lent: Lent[Connection]) -> None:
+        now_s = self._now_s()
+        # Of two threads that give back at once, one does: the other would take it from its next borrower.
+        with self._lock:
+            place, lent._place = lent._place, None
+            if place is None or place.holder is None:  # the second time, or the parent's, given back in a child
+                return
+            if not self._ledger.closed:
+                self._ledger.give_back(place, now_s)
+                return
+        self._discard(place, "pool closed")
+
+    def _discard_lent(self, lent: Lent[Connection]) -> None:
+        with self._lock:
+            place, lent._place = lent._place, None
+        if place is not None and place.holder is not None:  # as in ``_take_back``
             self._discard(place, "broken")
 
     def _discard(self, place: Place[Connection], reason: Reason) -> None:
@@ -288,7 +259,7 @@ class Pool(Generic[Connection]):
                 place = self._abandoned.popleft()
             except IndexError:  # another thread was faster
                 return
-            if place.holder is None:  # as in ``_give_back``
+            if place.holder is None:  # as in ``_take_back``
                 continue
             with self._lock:
                 self._ledger.abandoned()
@@ -307,7 +278,7 @@ class Pool(Generic[Connection]):
                 self._discard(place, "broken")
                 log.warning("pool %s: no connection to keep warm: %r", self.name, error)
                 return
-            self._give_back(place)
+            self._pass_on(place)
 
     def _look_after_itself(self) -> None:
         every_s = self._limits.maintain_every_s

@@ -10,7 +10,7 @@ from typing import Final
 import httpx2
 import stamina
 
-from runtime.pools.async_pool import AsyncLent, AsyncPool
+from runtime.pools.async_pool import AsyncPool
 from runtime.pools.errors import PoolClosed, PoolMisused
 from runtime.pools.forks import tell_of_forks
 from runtime.pools.http.errors import HostTimeout
@@ -20,11 +20,13 @@ from runtime.pools.http.exchange import (
     base_of,
     below,
     checked,
+    named,
     no_cookies,
     origin_of,
     repeatable,
     translated,
 )
+from runtime.pools.lent import AsyncLent
 from runtime.pools.stats import PoolStats
 
 DEFAULT_LIMITS: Final = HttpLimits()
@@ -68,7 +70,7 @@ class AsyncHttpConnection:
         """
         if self._lent is None:
             raise PoolMisused(
-                f"The connection to {self._base} is used outside of its block. Borrow it with `async with`."
+                f"The connection to {origin_of(self._base)} is used outside of its block. Borrow it with `async with`."
             )
         limits, given, now_s = self._pool.limits, dict(headers or {}), asyncio.get_running_loop().time
         ends_s = now_s() + (limits.deadline_s if deadline_s is None else deadline_s)
@@ -82,7 +84,7 @@ class AsyncHttpConnection:
         raise AssertionError("the last attempt returns or raises")
 
     async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request, retries: Retries) -> httpx2.Response:
-        where = f"{request.method} {request.url}"
+        where = named(request.method, request.url)
         left_s = retries.left_s
         if left_s <= 0:
             raise HostTimeout(where, "its deadline has passed")

@@ -1,6 +1,7 @@
 """What the two HTTP pools have in common: addresses, what an exception means, and what may be sent again. No I/O."""
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +36,7 @@ BUSY: Final = frozenset({429, 502, 503, 504})
 BACKOFF_S: Final = 0.1
 BACKOFF_LIMIT_S: Final = 10.0
 FOREVER_S: Final = float("inf")
+_USER: Final = re.compile(r"://[^/]*@")
 
 
 class HttpLimits(Struct, frozen=True, kw_only=True):
@@ -127,13 +129,19 @@ def base_of(base_url: str) -> httpx2.URL:
     Raises:
         InvalidHttpRequest: it is not an absolute http or https URL (final).
     """
+    said = shown(_USER.sub("://***@", base_url))
     try:
         url = httpx2.URL(base_url)
-    except (httpx2.InvalidURL, TypeError) as error:
-        raise InvalidHttpRequest(shown(base_url), f"it is no URL: {error}") from error
+    except httpx2.InvalidURL as error:
+        raise InvalidHttpRequest(said, f"it is no URL: {error}") from error
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
-        raise InvalidHttpRequest(shown(base_url), "a base is http(s)://host[:port][/path] and nothing more")
+        raise InvalidHttpRequest(said, "a base is http(s)://host[:port][/path] and nothing more")
     return url
+
+
+def named(method: str, url: httpx2.URL) -> str:
+    """A request as messages and logs may show it: passwords and tokens are in what is left out."""
+    return f"{method} {origin_of(url)}{url.path}"
 
 
 def origin_of(base: httpx2.URL) -> str:
@@ -148,12 +156,12 @@ def below(base: httpx2.URL, path: str) -> httpx2.URL:
         InvalidHttpRequest: the path has a scheme, or can't be a path (final).
     """
     if "://" in path.partition("?")[0]:
-        raise InvalidHttpRequest(str(base), f"{shown(path)} is no path. Borrow a connection to that host")
+        raise InvalidHttpRequest(origin_of(base), f"{shown(path)} is no path. Borrow a connection to that host")
     joined = f"{str(base).rstrip('/')}/{path.lstrip('/')}" if path else str(base)
     try:
         return httpx2.URL(joined)
     except httpx2.InvalidURL as error:
-        raise InvalidHttpRequest(str(base), f"{shown(path)} is no path: {error}") from error
+        raise InvalidHttpRequest(origin_of(base), f"{shown(path)} is no path: {error}") from error
 
 
 def translated(error: httpx2.HTTPError, where: str) -> HttpError:

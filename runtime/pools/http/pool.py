@@ -20,12 +20,14 @@ from runtime.pools.http.exchange import (
     base_of,
     below,
     checked,
+    named,
     no_cookies,
     origin_of,
     repeatable,
     translated,
 )
-from runtime.pools.pool import Lent, Pool
+from runtime.pools.lent import Lent
+from runtime.pools.pool import Pool
 from runtime.pools.stats import PoolStats
 
 DEFAULT_LIMITS: Final = HttpLimits()
@@ -76,7 +78,9 @@ class HttpConnection:
             PoolMisused: outside of the block in which the connection was lent (final).
         """
         if self._lent is None:
-            raise PoolMisused(f"The connection to {self._base} is used outside of its block. Borrow it with `with`.")
+            raise PoolMisused(
+                f"The connection to {origin_of(self._base)} is used outside of its block. Borrow it with `with`."
+            )
         limits, given = self._pool.limits, dict(headers or {})
         ends_s = time.monotonic() + (limits.deadline_s if deadline_s is None else deadline_s)
         retries = Retries(ends_s, time.monotonic, repeatable=repeatable(method, given))
@@ -89,7 +93,7 @@ class HttpConnection:
         raise AssertionError("the last attempt returns or raises")
 
     def _send(self, client: httpx2.Client, request: httpx2.Request, retries: Retries) -> httpx2.Response:
-        where = f"{request.method} {request.url}"
+        where = named(request.method, request.url)
         left_s = retries.left_s
         if left_s <= 0:
             raise HostTimeout(where, "its deadline has passed")

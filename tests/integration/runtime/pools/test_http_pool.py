@@ -21,6 +21,7 @@ from runtime.pools.http import (
 )
 from tests.integration.runtime.pools.http1 import Host
 from tests.integration.runtime.pools.http2 import Host2
+from tests.unit.runtime.pools.test_forks import WELL, in_child
 
 MakePool = Callable[..., HttpPool]
 
@@ -205,6 +206,21 @@ def test_a_closed_pool_lends_nothing(make: MakePool, host: Host) -> None:
     assert pool.close()
     with pytest.raises(PoolClosed), pool.get_connection(host.url):
         pass
+
+
+def test_a_forked_child_has_connections_of_its_own(make: MakePool, host: Host) -> None:
+    pool = make()
+    get(pool, host.url)
+    with pool.get_connection(host.url) as connection:
+
+        def scenario() -> None:
+            assert get(pool, host.url) == b"/ok"
+            assert pool.stats()[host.url].created == 1
+            assert pool.close()
+
+        assert in_child(scenario) == WELL
+        assert connection.get("ok").content == b"/ok"  # the parent's is as it was
+    assert host.connections == 2
 
 
 def test_http2_carries_all_requests_of_a_host_on_one_connection(

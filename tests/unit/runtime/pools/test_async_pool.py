@@ -290,6 +290,19 @@ def test_a_borrow_that_is_held_too_long_is_reported_once(caplog: pytest.LogCaptu
     assert "await leave.wait()" in record.message
 
 
+def test_one_borrow_is_for_one_block() -> None:
+    async def scenario(server: AsyncServer) -> None:
+        pool = pool_of(server, Limits(size=2, maintain_every_s=None))
+        borrow = pool.borrow()
+        async with borrow:
+            with pytest.raises(PoolMisused, match="entered twice"):
+                await borrow
+        assert (pool.stats().in_use, pool.stats().idle) == (0, 2)
+        assert await pool.close()
+
+    run(scenario)
+
+
 def test_close_waits_for_what_is_lent_and_refuses_everybody_else() -> None:
     async def scenario(server: AsyncServer) -> None:
         pool = pool_of(server, Limits(size=1, maintain_every_s=0.001))

@@ -23,6 +23,7 @@ from runtime.pools.http.exchange import (
     base_of,
     below,
     checked,
+    named,
     origin_of,
     repeatable,
     retry_after_s,
@@ -158,3 +159,13 @@ def test_an_error_status_is_an_error_that_shows_the_answer(status: int, kind: ty
 
 def test_other_statuses_are_answers() -> None:
     assert checked(httpx2.Response(302), "x").status_code == 302
+
+
+def test_messages_show_neither_passwords_nor_tokens() -> None:
+    base = base_of("https://user:secret@host/api")
+    assert named("GET", below(base, "x?token=secret")) == "GET https://host/api/x"
+    with pytest.raises(InvalidHttpRequest) as no_path:
+        below(base, "http://evil.example")
+    with pytest.raises(InvalidHttpRequest) as no_base:
+        base_of("ftp://user:secret@host")
+    assert "secret" not in f"{no_path.value} {no_base.value}"

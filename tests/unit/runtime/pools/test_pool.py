@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runtime.pools import Lent, Limits, Pool, PoolClosed, PoolOverloaded, PoolTimeout
+from runtime.pools import Lent, Limits, Pool, PoolClosed, PoolMisused, PoolOverloaded, PoolTimeout
 from tests.unit.runtime.pools.fakes import Clock, Connection, Server
 
 MakePool = Callable[..., Pool[Connection]]
@@ -255,6 +255,23 @@ def test_giving_back_twice_gives_back_once(make: MakePool) -> None:
     lent.give_back()
     lent.discard()
     assert (pool.stats().idle, pool.stats().size) == (1, 1)
+
+
+def test_a_connection_that_was_given_back_can_not_be_entered_again(make: MakePool) -> None:
+    lent = make().borrow()
+    lent.give_back()
+    with pytest.raises(PoolMisused, match="given back before"), lent:
+        pass
+
+
+def test_two_threads_that_give_one_connection_back_at_once_give_it_back_once(make: MakePool) -> None:
+    pool = make(Limits(size=1, maintain_every_s=None))
+    for _ in range(200):
+        lent = pool.borrow(timeout_s=0.0)
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(lent.give_back) for _ in range(2)]:
+                done.result()
+        assert (pool.stats().idle, pool.stats().size) == (1, 1)
 
 
 def test_a_borrow_that_is_held_too_long_is_reported_once_with_its_stack(
