@@ -26,8 +26,8 @@ def in_child(scenario: Callable[[], None]) -> int:
 
 def test_a_child_opens_its_own_connections_and_leaves_the_parents_alone() -> None:
     server = Server()
-    pool = Pool(server.connect, server.close, Limits(size=2, maintain_every_s=0.01))
-    held = pool.borrow()
+    pool = Pool(server.connect, server.close, Limits(size=3, maintain_every_s=0.01))
+    held, other = pool.borrow(), pool.borrow()
     pool.borrow().give_back()
 
     def scenario() -> None:
@@ -35,14 +35,15 @@ def test_a_child_opens_its_own_connections_and_leaves_the_parents_alone() -> Non
         with pool.borrow(timeout_s=0.0) as connection:
             assert connection not in inherited
         held.discard()
-        held.give_back()
-        assert pool.stats().size == 1
+        other.give_back()
+        assert (pool.stats().size, pool.stats().idle) == (1, 1)
         assert pool.close()
         assert server.open == inherited
 
     assert in_child(scenario) == WELL
     held.give_back()
-    assert pool.stats().idle == 2
+    other.give_back()
+    assert pool.stats().idle == 3
     assert pool.close()
 
 
