@@ -68,7 +68,10 @@ class DevicePool(Generic[Stream]):
     """The memory of this process' devices; without CUDA, one of kind ``cpu`` with a budget.
 
     ``open_stream`` makes a stream on a device, and ``finish`` waits until a stream's work is done; streams are used
-    again. Who waits is served in turn. A forked process may not reserve: its parent has the devices.
+    again. Who waits is served in turn. A forked process may not reserve: its parent has the devices. With torch, in a
+    worker::
+
+        DevicePool(devices, lambda device: torch.cuda.Stream(device.index), lambda stream: stream.synchronize())
     """
 
     def __init__(

@@ -61,7 +61,7 @@ def test_who_waits_in_vain_is_told_who_holds_what(engine: Engine, pool: Database
             use(engine)
     stats = pool.stats()
     assert (stats.timeouts, stats.waiting, stats.borrowed, stats.waits.waited) == (1, 0, 2, 1)
-    assert 0.04 < stats.waits.longest_s < 5
+    assert 0.04 < stats.waits.longest_s < 30
 
 
 def test_waits_are_measured(database_url: str) -> None:
@@ -70,7 +70,7 @@ def test_waits_are_measured(database_url: str) -> None:
     held = engine.connect()
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(use, engine)
-        end_s = time.monotonic() + 5
+        end_s = time.monotonic() + 20
         while pool.stats().waiting == 0:
             assert time.monotonic() < end_s
         held.close()

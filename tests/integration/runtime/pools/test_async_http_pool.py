@@ -16,10 +16,10 @@ from runtime.pools.http import (
     HttpLimits,
     InvalidHttpRequest,
 )
-from tests.integration.runtime.pools.http1 import Host
+from tests.integration.runtime.pools.http1 import HANG_S, Host
 from tests.integration.runtime.pools.http2 import Host2
 
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 def run(
@@ -101,7 +101,7 @@ def test_a_request_ends_with_its_deadline(host: Host, path: str) -> None:
         async with pool.get_connection(host.url) as connection:
             with pytest.raises(HostTimeout):
                 await connection.request("GET", path, deadline_s=0.2)
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < HANG_S / 2
 
     run(scenario)
     assert host.requests[f"GET {path}"] == 1

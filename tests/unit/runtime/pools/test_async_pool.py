@@ -10,7 +10,7 @@ from runtime.pools import AsyncPool, Limits, PoolClosed, PoolMisused, PoolOverlo
 from tests.unit.runtime.pools.fakes import Clock, Connection, Server
 
 #: For what has to happen at once; if it does not, the test fails.
-SOON_S = 5.0
+SOON_S = 20.0
 ONE = Limits(size=1, maintain_every_s=None)
 
 

@@ -15,7 +15,7 @@ from tests.unit.runtime.pools.fakes import Clock, Connection, Server
 
 MakePool = Callable[..., Pool[Connection]]
 #: For what has to happen in another thread; if it does not, the test fails.
-SOON_S = 5.0
+SOON_S = 20.0
 
 
 @pytest.fixture
