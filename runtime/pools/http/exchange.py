@@ -57,6 +57,8 @@ class HttpLimits(Struct, frozen=True, kw_only=True):
     attempts: int = 5
     #: An idle connection is closed after this.
     idle_s: float = 30.0
+    #: A borrow that takes longer is reported, once, by ``maintain``.
+    overdue_s: float = 300.0
     http2: bool = True
 
     def of_host(self) -> Limits:
@@ -68,6 +70,7 @@ class HttpLimits(Struct, frozen=True, kw_only=True):
             age_s=FOREVER_S,
             idle_s=FOREVER_S,
             check_after_s=FOREVER_S,
+            overdue_s=self.overdue_s,
             maintain_every_s=None,
         )
 

@@ -119,6 +119,16 @@ def test_hosts_that_nobody_uses_are_closed_where_there_are_too_many(host: Host, 
     run(scenario, HttpLimits(hosts=1))
 
 
+def test_what_is_borrowed_for_too_long_is_reported(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(pool: AsyncHttpPool) -> None:
+        async with pool.get_connection(host.url):
+            await pool.maintain()
+            await pool.maintain()
+
+    run(scenario, HttpLimits(overdue_s=0.0))
+    assert [host.url in record.message for record in caplog.records] == [True]
+
+
 def test_what_can_not_be_asked_is_said_at_once(host: Host) -> None:
     async def scenario(pool: AsyncHttpPool) -> None:
         with pytest.raises(InvalidHttpRequest):

@@ -200,6 +200,18 @@ def test_hosts_that_nobody_uses_are_closed_where_there_are_too_many(
     assert set(pool.stats()) == {host.url}
 
 
+def test_what_is_borrowed_for_too_long_is_reported(
+    make: MakePool, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make(HttpLimits(overdue_s=0.0))
+    with pool.get_connection(host.url):
+        pool.maintain()
+        pool.maintain()
+    (record,) = caplog.records
+    assert host.url in record.message
+    assert "thread 'MainThread' holds a connection" in record.message
+
+
 def test_a_closed_pool_lends_nothing(make: MakePool, host: Host) -> None:
     pool = make()
     get(pool, host.url)

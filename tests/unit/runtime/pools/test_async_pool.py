@@ -341,6 +341,75 @@ def test_what_is_idle_for_too_long_is_closed() -> None:
     run(scenario)
 
 
+def test_one_that_is_too_old_or_whose_check_fails_is_replaced() -> None:
+    async def scenario(server: AsyncServer) -> None:
+        async def check(_: Connection) -> bool:
+            raise OSError("reset")
+
+        clock = Clock()
+        limits = Limits(age_s=100, idle_s=1e9, maintain_every_s=None)
+        pool = AsyncPool(server.aconnect, server.aclose, limits, check=check, now_s=clock)
+        for wait_s in (0, 2, 101):
+            clock.now_s += wait_s
+            async with pool.borrow():
+                clock.now_s += 0.5
+        assert pool.stats().closed == {"invalid": 1, "too old": 1}
+        assert await pool.close()
+
+    run(scenario)
+
+
+def test_one_that_does_not_close_is_gone_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(server: AsyncServer) -> None:
+        async def close(connection: Connection) -> None:
+            server.close(connection)
+            raise OSError("already reset")
+
+        pool = AsyncPool(server.aconnect, close, ONE)
+        await (await pool.borrow()).discard()
+        (await pool.borrow(timeout_s=0.0)).give_back()
+        assert await pool.close()
+
+    run(scenario)
+    assert "already reset" in caplog.text
+
+
+def test_a_server_that_is_away_is_asked_again_with_the_next_maintenance(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(server: AsyncServer) -> None:
+        server.refusals = 1
+        async with pool_of(server, Limits(warm=1, maintain_every_s=None)) as pool:
+            assert pool.stats().size == 0
+            await pool.maintain()
+            assert pool.stats().idle == 1
+
+    run(scenario)
+    assert "no connection to keep warm" in caplog.text
+
+
+def test_a_pool_whose_keeper_is_stopped_while_it_opens_holds_no_place() -> None:
+    async def scenario(server: AsyncServer) -> None:
+        pool = pool_of(server, Limits(size=2, warm=2, maintain_every_s=60))
+        (await pool.borrow()).give_back()
+        server.gate.clear()
+        await turns()
+        assert pool.stats().in_use == 1  # the keeper's
+        assert await pool.close()
+
+    run(scenario)
+
+
+def test_close_gives_up_in_time_and_what_comes_back_later_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(server: AsyncServer) -> None:
+        pool = pool_of(server)
+        lent = await pool.borrow()
+        assert not await pool.close(timeout_s=0.01)
+        lent.give_back()
+        assert await pool.close()
+
+    run(scenario)
+    assert "1 connections are still lent" in caplog.text
+
+
 def test_another_event_loop_is_refused() -> None:
     server = Server()
 
