@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoneCameFree
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from runtime.pools.errors import Holding, PoolTimeout, occupied
 from runtime.pools.holders import named
@@ -19,6 +19,19 @@ from runtime.pools.stats import PoolStats, Reason, Waits
 NAME: Final = "database"
 #: Under which an entry keeps the moment at which its connection was opened.
 OPENED_S: Final = "opened_s"
+#: Under which an entry keeps who has it.
+USE: Final = "use"
+
+
+class Use:
+    """What one entry of the pool is used for: an entry is one thread's at a time, so this needs no lock."""
+
+    __slots__ = ("borrowed", "holder", "since_s")
+
+    def __init__(self) -> None:
+        self.borrowed = 0
+        self.holder: int | None = None
+        self.since_s = 0.0
 
 
 class Book:
@@ -26,12 +39,16 @@ class Book:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        #: Who has which connection, and since when.
-        self.holders: dict[ConnectionPoolEntry, tuple[int, float]] = {}
+        self.uses: set[Use] = set()
         self.waits = Waits()
         self.closed: Counter[Reason] = Counter()
-        self.borrowed = self.waited = self.waiting = self.created = self.timeouts = 0
+        self.borrowed_before = self.waited = self.waiting = self.created = self.timeouts = 0
         self.disposing = False
+
+    @property
+    def borrowed(self) -> int:
+        """Borrows so far, those by entries that are gone among them."""
+        return self.borrowed_before + sum(use.borrowed for use in self.uses)
 
 
 class WatchedQueuePool(QueuePool):
@@ -40,20 +57,6 @@ class WatchedQueuePool(QueuePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.book = Book()
-
-    def connect(self) -> PoolProxiedConnection:
-        """As ``QueuePool.connect``.
-
-        Raises:
-            PoolTimeout: none came free in the pool's time (retryable).
-        """
-        # Only where all that may be are open, somebody may have to wait: elsewhere not even the clock is read.
-        if self._overflow < self._max_overflow or self._max_overflow < 0 or self.checkedin():
-            connection = super().connect()
-            with self.book.lock:
-                self.book.borrowed += 1
-            return connection
-        return self._connect_in_turn()
 
     def recreate(self) -> QueuePool:
         """The pool that follows this one goes on with its book."""
@@ -91,16 +94,34 @@ class WatchedQueuePool(QueuePool):
     def holdings(self) -> list[Holding]:
         """Who holds a connection, and for how long; longest first."""
         now_s = time.monotonic()
-        held = sorted(list(self.book.holders.values()), key=lambda holder: holder[1])
-        return [Holding(named(holder), now_s - since_s) for holder, since_s in held]
+        with self.book.lock:
+            held = sorted((use.since_s, use.holder) for use in self.book.uses if use.holder is not None)
+        return [Holding(named(holder), now_s - since_s) for since_s, holder in held]
 
-    def _connect_in_turn(self) -> PoolProxiedConnection:
+    def _do_get(self) -> ConnectionPoolEntry:
+        # Only where all that may be are open, somebody may have to wait: elsewhere nothing is timed.
+        if self._overflow >= self._max_overflow >= 0 and not self.checkedin():
+            entry = self._get_in_turn()
+        else:
+            entry = super()._do_get()
+        use = self._use_of(entry)
+        if use.holder is None:  # else it comes from here, by way of the base class, which calls this again
+            use.borrowed += 1
+            use.holder = get_ident()
+            use.since_s = time.monotonic()
+        return entry
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self._use_of(record).holder = None
+        super()._do_return_conn(record)
+
+    def _get_in_turn(self) -> ConnectionPoolEntry:
         book, began_s = self.book, time.monotonic()
         with book.lock:
             book.waiting += 1
-        connection = None
+        entry = None
         try:
-            connection = super().connect()
+            entry = super()._do_get()
         except NoneCameFree as error:
             with book.lock:
                 book.timeouts += 1
@@ -109,19 +130,20 @@ class WatchedQueuePool(QueuePool):
             with book.lock:
                 book.waiting -= 1
                 book.waits.add(time.monotonic() - began_s)
-                if connection is not None:
-                    book.borrowed += 1
-                    book.waited += 1
-        return connection
-
-    def _do_get(self) -> ConnectionPoolEntry:
-        entry = super()._do_get()
-        self.book.holders[entry] = (get_ident(), time.monotonic())
+                book.waited += entry is not None
         return entry
 
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        self.book.holders.pop(record, None)
-        super()._do_return_conn(record)
+    def _use_of(self, entry: ConnectionPoolEntry) -> Use:
+        info = entry.record_info
+        assert info is not None
+        use: Use | None = info.get(USE)
+        return use or self._first_use(info)
+
+    def _first_use(self, info: dict[Any, Any]) -> Use:
+        use = info[USE] = Use()
+        with self.book.lock:
+            self.book.uses.add(use)
+        return use
 
 
 class DatabasePool:
@@ -161,14 +183,18 @@ class DatabasePool:
 
     def _closed(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         book = self._pool().book
-        reason = self._broken.pop(id(connection), None) or self._why_closed(entry, book)
+        use = entry.record_info.get(USE) if entry.record_info else None
+        reason = self._broken.pop(id(connection), None) or self._why_closed(entry, use, book)
         with book.lock:
             book.closed[reason] += 1
+            if use in book.uses and reason in ("surplus", "pool closed"):  # the entry goes with it
+                book.uses.remove(use)
+                book.borrowed_before += use.borrowed
 
-    def _why_closed(self, entry: ConnectionPoolEntry, book: Book) -> Reason:
+    def _why_closed(self, entry: ConnectionPoolEntry, use: Use | None, book: Book) -> Reason:
         if book.disposing:
             return "pool closed"
-        if entry not in book.holders:
+        if use is None or use.holder is None:
             return "surplus"
         # A borrower has it, so it was replaced as it was lent: it is too old, or as old as one that was found dead.
         age_s = time.monotonic() - entry.info.get(OPENED_S, 0.0)
