@@ -18,6 +18,7 @@ from benchmarks import (
     memory_dispatcher,
     memory_slope,
     monitoring_overhead,
+    pools_checkout,
     slots_busy,
     slots_model,
 )
@@ -38,6 +39,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         memory_dispatcher,
         memory_slope,
         monitoring_overhead,
+        pools_checkout,
     )
 }
 #: Measured only where it is named: it takes an hour.

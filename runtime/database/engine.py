@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from runtime.database.prepared import prepare_statements
+from runtime.pools.database import DatabasePool, WatchedQueuePool
 from schemas.errors import ServerUnreachable
 
 POOL_SIZE: Final = 20
@@ -45,6 +46,7 @@ class Database:
         self.address = make_url(url).render_as_string(hide_password=True)
         self.engine = create_engine(
             url,
+            poolclass=WatchedQueuePool,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
             pool_recycle=RECYCLE_S,
@@ -62,6 +64,8 @@ class Database:
                 "options": _options(),
             },
         )
+        #: Who holds connections, how many wait and for how long; the pool is the engine's.
+        self.pool = DatabasePool(self.engine)
         _try_idle_connections(self.engine)
         prepare_statements(self.engine)
         event.listen(self.engine, "handle_error", _leave_standby)
@@ -73,6 +77,7 @@ class Database:
         Raises:
             ServerUnreachable: Postgres refused the connection or broke it, or takes no writes; nothing or everything
                 of the block was committed, so only a statement that may be repeated is retried.
+            PoolTimeout: no connection came free in time (retryable).
         """
         try:
             with self.engine.begin() as connection:
