@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 State = Literal["clean", "holes", "did not run"]
+_BY_WEIGHT: Final[tuple[State, ...]] = ("clean", "did not run", "holes")
 #: An audit asks a server once for each of some hundred packages.
 TIMEOUT_S: Final = 300.0
 #: safety/constants.py, EXIT_CODE_VULNERABILITIES_FOUND.
@@ -81,9 +82,9 @@ def pip_audit(tools: Path, locks: Sequence[Path]) -> Verdict:
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
     """One verdict of a tool's several: the worst, with the lines of all that have it."""
-    worst = next(state for state in ("holes", "did not run", "clean") if any(one.state == state for one in verdicts))
-    lines = (line for one in verdicts if one.state == worst for line in one.lines)
-    return Verdict(verdicts[0].tool, worst, tuple(dict.fromkeys(lines)))
+    worst = max(verdicts, key=lambda verdict: _BY_WEIGHT.index(verdict.state))
+    lines = (line for verdict in verdicts if verdict.state == worst.state for line in verdict.lines)
+    return Verdict(worst.tool, worst.state, tuple(dict.fromkeys(lines)))
 
 
 def safety_verdict(status: int, output: str, complaint: str) -> Verdict:
