@@ -99,7 +99,7 @@ security: setup var/tools/made ## Look for known holes in the code and in what i
 	@$(PYTHON) scripts/security.py $(if $(ONLINE),--online)
 
 workflow: setup var/tools/made ## Check the pipeline by zizmor, its schemas, and actionlint where Go is.
-	@var/tools/bin/zizmor --offline --quiet .github
+	@var/tools/bin/zizmor --offline --quiet --pedantic .github
 	@.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@.venv/bin/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml

@@ -40,8 +40,8 @@ def on_core(coverage: Coverage, core: Iterable[str]) -> Iterator[Advice]:
 def on_mutants(mutation: Mutation) -> Iterator[Advice]:
     """Every change that no test noticed."""
     for survivor in mutation.survivors:
-        change = f"`{survivor.before}` became `{survivor.after}`" if survivor.before != survivor.after else "a change"
-        yield Advice("mutant", survivor.file, survivor.line, f"{change}, and no test noticed")
+        change = f"became `{survivor.after}`" if survivor.after else "was left out"
+        yield Advice("mutant", survivor.file, survivor.line, f"`{survivor.before}` {change}, and no test noticed")
 
 
 def on_files(coverage: Coverage, core: Iterable[str]) -> Iterator[Advice]:

@@ -28,7 +28,7 @@ _Z: Final = 1.96
 
 
 class Survivor(Struct, frozen=True):
-    """A change that no test noticed."""
+    """A change that no test noticed; ``after`` is empty where the line was left out."""
 
     name: str
     file: str
@@ -110,7 +110,8 @@ def _survivor(
     before, after = _body(kept, lines, f"{mangled}__mutmut_orig"), _body(changed, lines, variant)
     differing = [index for index, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]]
     at = differing[0] if differing else min(len(before), len(after)) - 1
-    return Survivor(name, file, original.lineno + at, before[at].strip(), after[at].strip())
+    became = after[at].strip() if len(before) == len(after) else ""
+    return Survivor(name, file, original.lineno + at, before[at].strip(), became)
 
 
 def _body(node: ast.stmt, lines: list[str], name: str) -> list[str]:
