@@ -98,8 +98,8 @@ def test_the_json_holds_everything_that_the_terminal_leaves_out(project: Project
 
 
 def test_square_brackets_of_the_code_are_no_markup(project: Project) -> None:
-    mutation = Mutation(5, 5, 0, {"survived": 1}, (Survivor("m", "app/core.py", 2, "a[0]", "a[1]"),))
-    assert "`a[0]` became `a[1]`" in printed(report(project, Measured(mutation=mutation)))
+    mutation = Mutation(5, 5, 0, {"survived": 1}, (Survivor("m", "app/core.py", 2, "a[bold]", "a[red]"),))
+    assert "`a[bold]` became `a[red]`" in printed(report(project, Measured(mutation=mutation)))
 
 
 @pytest.mark.parametrize(
