@@ -27,7 +27,7 @@ def run_suite(project: Project, arguments: Sequence[str]) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = (sys.executable, "-m", "coverage", "run", "-m", "pytest", *arguments)
-    environment = _unwatched() | {"COVERAGE_FILE": str(folder / "data")}
+    environment = unwatched() | {"COVERAGE_FILE": str(folder / "data")}
     return subprocess.run(command, cwd=project.root, env=environment, check=False).returncode
 
 
@@ -55,13 +55,13 @@ def _combined(project: Project, files: Sequence[Path]) -> Coverage:
         report = Path(directory, "report.json")
         command = (sys.executable, str(COMBINE), str(report), ",".join(packages), *(str(file) for file in files))
         done = subprocess.run(
-            command, cwd=project.root, env=_unwatched(), capture_output=True, text=True, check=False
+            command, cwd=project.root, env=unwatched(), capture_output=True, text=True, check=False
         )  # fmt: skip
         if done.returncode != 0:
             raise QualityError(f"the data could not be combined: {(done.stdout + done.stderr).strip()}")
         return read_report(report.read_bytes(), packages, processes=len(files))
 
 
-def _unwatched() -> dict[str, str]:
+def unwatched() -> dict[str, str]:
     """Our environment without what has a process watched: we may be watched ourselves, by another run."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}

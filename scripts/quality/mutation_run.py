@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from scripts.quality.coverage_run import unwatched
 from scripts.quality.mutants import Mutation, Survivor, Verdict, counted, exit_codes, survivors, verdicts
 from scripts.quality.project import Project, QualityError
 
@@ -57,21 +58,11 @@ class Laboratory:
                 "use_git_change_detection = false\ntimeout_multiplier = 4.0\ntimeout_constant = 2.0\n"
             )
 
-    def call(self, names: Sequence[str], timeout_s: float) -> str | None:
-        """Try these mutants; None where the time was up, else what mutmut said."""
-        command = (
-            str(self._python), "-P", "-c", _START, sysconfig.get_path("purelib"), "run", "--max-children", "2", *names,
-        )  # fmt: skip
-        with subprocess.Popen(
-            command, cwd=self._folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        ) as process:  # fmt: skip
-            try:
-                return process.communicate(timeout=timeout_s)[0]
-            except subprocess.TimeoutExpired:
-                # With the mutants that it runs in processes of their own.
-                os.killpg(process.pid, signal.SIGKILL)
-                return None
+    def call(self, names: Sequence[str], timeout_s: float) -> tuple[int, str] | None:
+        """Try these mutants: mutmut's exit status and what it said, or None where the time was up."""
+        arguments = ("run", "--max-children", "2", *names)
+        command = (str(self._python), "-P", "-c", _START, sysconfig.get_path("purelib"), *arguments)
+        return run_within(command, self._folder, timeout_s)
 
     def exit_codes(self) -> dict[str, dict[str, int | None]]:
         """Each core module's mutants and their exit status."""
@@ -81,6 +72,23 @@ class Laboratory:
     def survivors(self, file: str, names: Sequence[str]) -> list[Survivor]:
         """Where these mutants of ``file`` lie."""
         return survivors(self._project.root, self._folder / "mutants", file, names)
+
+
+def run_within(command: Sequence[str], folder: Path, timeout_s: float) -> tuple[int, str] | None:
+    """Run a program: its exit status and what it said, or None where it was ended, with all that it had started."""
+    with subprocess.Popen(
+        command, cwd=folder, env=unwatched(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            # Also where we are interrupted: a terminal's Ctrl-C does not reach another session.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said
 
 
 def try_mutants(project: Project, python: Path, size: int, seed: int, budget_s: float) -> Mutation:
@@ -94,25 +102,43 @@ def try_mutants(project: Project, python: Path, size: int, seed: int, budget_s: 
     if not python.exists():
         raise QualityError(f"there is no {python}, where mutmut should be: run `make tools`")
     end = time.monotonic() + budget_s
-    with tempfile.TemporaryDirectory(prefix="quality-mutants-") as directory:
+    with tempfile.TemporaryDirectory(prefix="quality-mutants-", ignore_cleanup_errors=True) as directory:
         laboratory = Laboratory(project, Path(directory), python)
         laboratory.prepare()
-        said = laboratory.call([_NO_MUTANT], budget_s)
+        # Called for none, it makes all of them, and notes which test calls what.
+        _, said = laboratory.call([_NO_MUTANT], budget_s) or (0, f"{budget_s:.0f} s were not enough")
         names = sorted(name for codes in laboratory.exit_codes().values() for name in codes)
-        if said is None or not names or "nothing matches" not in said:
-            raise QualityError(f"mutmut made no mutants in {budget_s:.0f} s: {_last_lines(said)}")
+        if not names or "nothing matches" not in said:
+            raise QualityError(f"mutmut made no mutants: {_last_lines(said)}")
         drawn = random.Random(seed).sample(names, min(size, len(names)))
-        found = dict(_tried(laboratory, drawn, end))
+        found = dict(tried(laboratory, drawn, end))
         return _judged(laboratory, found, len(names), len(drawn), seed)
 
 
-def _tried(laboratory: Laboratory, drawn: Sequence[str], end: float) -> Iterator[tuple[str, Verdict]]:
+class Trials(Protocol):
+    """Where mutants are tried."""
+
+    def call(self, names: Sequence[str], timeout_s: float) -> tuple[int, str] | None:
+        """Try these; None where the time was up."""
+
+    def exit_codes(self) -> dict[str, dict[str, int | None]]:
+        """By file, each mutant's exit status so far."""
+
+
+def tried(laboratory: Trials, drawn: Sequence[str], end: float) -> Iterator[tuple[str, Verdict]]:
+    """The verdicts of those that could be tried until ``end``, a moment of the monotonic clock.
+
+    Raises:
+        QualityError: mutmut failed.
+    """
     for start in range(0, len(drawn), BATCH):
         batch = drawn[start : start + BATCH]
         left = end - time.monotonic()
         # A batch that is cut off has tried its quick ones: it counts for nothing.
-        if left <= 0 or laboratory.call(batch, left) is None:
+        if left <= 0 or (done := laboratory.call(batch, left)) is None:
             return
+        if done[0] != 0:
+            raise QualityError(f"mutmut could not try mutants: {_last_lines(done[1])}")
         codes = {name: code for codes in laboratory.exit_codes().values() for name, code in codes.items()}
         yield from verdicts(codes, batch).items()
 
@@ -131,5 +157,5 @@ def _toml(values: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{value}"' for value in values) + "]"
 
 
-def _last_lines(text: str | None) -> str:
-    return "no time was left" if text is None else "\n".join(text.strip().splitlines()[-8:])
+def _last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-8:])

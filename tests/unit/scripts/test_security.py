@@ -18,8 +18,15 @@ def audit(*dependencies: dict[str, object]) -> str:
 
 
 SOUND: dict[str, object] = {"name": "redis", "version": "8.1.0", "vulns": []}
-HOLED: dict[str, object] = {"name": "redis", "version": "4.5.3", "vulns": [{"id": "PYSEC-1", "fix_versions": ["4.5.4"], "aliases": []}]}
-SKIPPED: dict[str, object] = {"name": "redis", "skip_reason": "Dependency not found on PyPI and could not be audited: redis (8.1.0)"}
+HOLED: dict[str, object] = {
+    "name": "redis",
+    "version": "4.5.3",
+    "vulns": [{"id": "PYSEC-1", "fix_versions": ["4.5.4"], "aliases": []}],
+}
+SKIPPED: dict[str, object] = {
+    "name": "redis",
+    "skip_reason": "Dependency not found on PyPI and could not be audited: redis (8.1.0)",
+}
 
 
 def test_an_audit_without_findings_is_clean() -> None:
