@@ -53,6 +53,42 @@ def test_a_wrong_value_names_the_variable_and_the_value(name: str, value: str) -
         Settings.from_env({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("KAFKA", "a:1", "a:1"),
+        ("REDIS", "redis://a:1/2", "redis://a:1/2"),
+        ("DATABASE", "postgresql+psycopg2://me@a:1/b", "postgresql+psycopg2://me@a:1/b"),
+        ("STORE", "s3://bucket/a", "s3://bucket/a"),
+        ("CACHE_DIR", "/a", Path("/a")),
+        ("MODELS", "/a", (Path("/a"),)),
+        ("DATA", "/a", (Path("/a"),)),
+        ("HUB", "1", True),
+        ("HUB", "0", False),
+        ("DEVICE", "cpu", "cpu"),
+        ("DEVICE", "cuda", "cuda"),
+        ("METRICS_HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104 - only read
+        ("METRICS_PORT", "0", 0),
+        ("METRICS_PORT", "65535", 65_535),
+        ("METRICS_INTERVAL_S", "0.5", 0.5),
+        ("LEASE_S", "1", 1.0),
+        ("CHECKPOINT_S", "2", 2.0),
+        ("RECONCILE_S", "3", 3.0),
+        ("QUEUE_JOBS", "1", 1),
+        ("TENANT_JOBS", "1", 1),
+        ("GENERATE_SLOTS", "0", 0),
+        ("FINETUNE_SLOTS", "2", 2),
+        ("EVALUATE_SLOTS", "3", 3),
+        ("MODEL_MEMORY_BYTES", "4", 4),
+        ("ENGINE_TOKENS", "5", 5),
+        ("READY_FILE", "/a", Path("/a")),
+        ("HOST", "a", "a"),
+    ],
+)
+def test_each_variable_is_read_into_its_setting(name: str, value: str, read: object) -> None:
+    assert getattr(Settings.from_env({f"HEADRACE_{name}": value}), name.lower()) == read
+
+
 def test_spaces_between_addresses_are_left_out() -> None:
     assert Settings.from_env({"HEADRACE_KAFKA": "a:1, b:2"}).kafka == "a:1,b:2"
 
