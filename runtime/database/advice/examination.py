@@ -1,0 +1,155 @@
+"""The examination as a whole: statements, their plans, the indexes that they lack, and the upkeep of what is there."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from runtime.database.advice.catalog import find_table
+from runtime.database.advice.indexes import Doubt, Proposal, judge
+from runtime.database.advice.obstacles import missing, not_readable, of_others, role_of
+from runtime.database.advice.plans import NotPlanned, Plan, Planner
+from runtime.database.advice.report import Advice, Bounds, Report
+from runtime.database.advice.statements import (
+    EXTENSION,
+    MARK,
+    Statement,
+    costliest,
+    find_schema,
+    share_of_others,
+)
+from runtime.database.advice.upkeep import inspect
+from runtime.database.advice.wording import Need, creation, doubt_advice, index_advice, spill_advice
+from runtime.database.engine import Database
+from schemas.errors import HeadraceError
+
+BOUNDS: Final = Bounds()
+#: An index that takes less off a statement's cost is not worth its writes.
+LEAST_GAIN: Final = 2.0
+HYPOTHETICAL: Final = "hypopg"
+#: What Postgres says to a statement that took too long (``query_canceled``).
+TIMED_OUT: Final = "57014"
+
+
+class TooBusy(HeadraceError):
+    """Postgres did not tell its statistics within the time of an examination."""
+
+    code = "too_busy"
+    retryable = True
+
+
+def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
+    """What would make Postgres faster, the most costly first; it reads only, within ``bounds.time_s`` or little more.
+
+    Raises:
+        ServerUnreachable: Postgres is away.
+        TooBusy: it does not tell its statistics in time (retryable).
+    """
+    until_s = time.monotonic() + bounds.time_s
+    with _reading(database, bounds) as connection:
+        upkeep = inspect(connection, bounds)
+        role, obstacle = role_of(connection), missing(connection)
+    if obstacle is not None:
+        return Report([obstacle, *upkeep])
+    try:
+        with _reading(database, bounds) as connection:
+            view = find_schema(connection, EXTENSION) or ""
+            statements = costliest(connection, view, bounds)
+            others = of_others(role, *share_of_others(connection, view, bounds))
+            hypothetical = find_schema(connection, HYPOTHETICAL)
+    except ProgrammingError as error:
+        return Report([not_readable(error, role), *upkeep])
+    found = Findings(hypothetical, bounds)
+    with database.engine.connect() as connection:
+        # Its prepared statements end with it.
+        connection.detach()
+        found.look_at(statements, connection, until_s)
+    return Report([*others, *found.advice(), *upkeep], found.planned, found.skipped)
+
+
+@contextmanager
+def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
+    """A transaction that only reads, and not for long."""
+    with database.begin() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text(f"SET LOCAL statement_timeout = {max(1, int(1e3 * bounds.time_s))}"))
+        try:
+            yield connection
+        except OperationalError as error:
+            if getattr(error.orig, "pgcode", None) != TIMED_OUT:
+                raise
+            raise TooBusy(f"{database.address} did not tell its statistics within {bounds.time_s:g} s") from error
+
+
+@dataclass
+class Findings:
+    """What was found while the statements were looked at, one after the other."""
+
+    hypothetical: str | None
+    bounds: Bounds
+    planned: int = 0
+    skipped: int = 0
+    needs: dict[tuple[str, tuple[str, ...]], Need] = field(default_factory=dict)
+    doubts: list[tuple[Statement, Doubt]] = field(default_factory=list)
+    spilling: list[Statement] = field(default_factory=list)
+
+    def look_at(self, statements: Sequence[Statement], connection: Connection, until_s: float) -> None:
+        """Plan each, and judge what it reads whole; those that are left when the time is over are skipped."""
+        planner = Planner(connection, self.bounds)
+        for statement in statements:
+            if statement.spilled >= self.bounds.spilled_blocks:
+                self.spilling.append(statement)
+            try:
+                if time.monotonic() >= until_s:
+                    raise NotPlanned
+                plan = planner.plan(statement)
+                self.planned += 1
+            except NotPlanned:
+                self.skipped += 1
+                continue
+            for scan in plan.scans:
+                table = find_table(connection, scan.schema, scan.table)
+                connection.rollback()
+                verdict = None if table is None else judge(scan, table, statement, self.bounds)
+                match verdict:
+                    case Proposal():
+                        self.note(verdict, statement, plan, planner)
+                    case Doubt():
+                        self.doubts.append((statement, verdict))
+
+    def note(self, proposal: Proposal, statement: Statement, plan: Plan, planner: Planner) -> None:
+        """Remember an index that is wanted, unless hypopg says that it would not help."""
+        key = (proposal.table.name, proposal.columns)
+        if (known := self.needs.get(key)) is not None:
+            known.statements.append(statement)
+            return
+        gain = self.gain(proposal, statement, plan, planner)
+        if gain is None or gain >= LEAST_GAIN:
+            self.needs[key] = Need(proposal, [statement], gain)
+
+    def gain(self, proposal: Proposal, statement: Statement, plan: Plan, planner: Planner) -> float | None:
+        """By which factor the index lowers the plan's cost, where there is hypopg to tell."""
+        if self.hypothetical is None or proposal.table.is_partition:
+            return None
+        create = creation(proposal).replace("'", "''").replace(" CONCURRENTLY", "").rstrip(";")
+        try:
+            assumed = planner.plan(statement, f"SELECT {MARK} {self.hypothetical}.hypopg_create_index('{create}')")
+        except NotPlanned:
+            return None
+        return plan.cost / max(assumed.cost, 0.01)
+
+    def advice(self) -> Iterator[Advice]:
+        """The indexes first, then what a person has to look at."""
+        for need in self.needs.values():
+            yield index_advice(need)
+        seen: set[tuple[int, str]] = set()
+        for statement, doubt in self.doubts:
+            if (key := (statement.query_id, doubt.table.name)) not in seen:
+                seen.add(key)
+                yield doubt_advice(statement, doubt)
+        for statement in self.spilling:
+            yield spill_advice(statement)
