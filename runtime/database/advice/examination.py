@@ -16,7 +16,6 @@ from runtime.database.advice.plans import NotPlanned, Plan, Planner
 from runtime.database.advice.report import Advice, Bounds, Report
 from runtime.database.advice.statements import (
     EXTENSION,
-    MARK,
     Statement,
     costliest,
     find_schema,
@@ -30,7 +29,7 @@ from schemas.errors import HeadraceError
 BOUNDS: Final = Bounds()
 #: An index that takes less off a statement's cost is not worth its writes.
 LEAST_GAIN: Final = 2.0
-HYPOTHETICAL: Final = "hypopg"
+HYPOPG: Final = "hypopg"
 #: What Postgres says to a statement that took too long (``query_canceled``).
 TIMED_OUT: Final = "57014"
 
@@ -60,10 +59,10 @@ def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
             view = find_schema(connection, EXTENSION) or ""
             statements = costliest(connection, view, bounds)
             others = of_others(role, *share_of_others(connection, view, bounds))
-            hypothetical = find_schema(connection, HYPOTHETICAL)
+            hypopg = find_schema(connection, HYPOPG)
     except ProgrammingError as error:
         return Report([not_readable(error, role), *upkeep])
-    found = Findings(hypothetical, bounds)
+    found = Findings(hypopg, bounds)
     with database.engine.connect() as connection:
         # Its prepared statements end with it.
         connection.detach()
@@ -89,7 +88,7 @@ def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
 class Findings:
     """What was found while the statements were looked at, one after the other."""
 
-    hypothetical: str | None
+    hypopg: str | None
     bounds: Bounds
     planned: int = 0
     skipped: int = 0
@@ -99,7 +98,7 @@ class Findings:
 
     def look_at(self, statements: Sequence[Statement], connection: Connection, until_s: float) -> None:
         """Plan each, and judge what it reads whole; those that are left when the time is over are skipped."""
-        planner = Planner(connection, self.bounds)
+        planner = Planner(connection, self.bounds, self.hypopg)
         for statement in statements:
             if statement.spilled >= self.bounds.spilled_blocks:
                 self.spilling.append(statement)
@@ -133,11 +132,10 @@ class Findings:
 
     def gain(self, proposal: Proposal, statement: Statement, plan: Plan, planner: Planner) -> float | None:
         """By which factor the index lowers the plan's cost, where there is hypopg to tell."""
-        if self.hypothetical is None or proposal.table.is_partition:
+        if planner.hypopg is None or proposal.table.is_partition:
             return None
-        create = creation(proposal).replace("'", "''").replace(" CONCURRENTLY", "").rstrip(";")
         try:
-            assumed = planner.plan(statement, f"SELECT {MARK} {self.hypothetical}.hypopg_create_index('{create}')")
+            assumed = planner.plan(statement, creation(proposal).replace(" CONCURRENTLY", "").rstrip(";"))
         except NotPlanned:
             return None
         return plan.cost / max(assumed.cost, 0.01)

@@ -56,15 +56,17 @@ class Plan:
 class Planner:
     """Plans statements over one connection, which must end with it: what was prepared stays until then."""
 
-    def __init__(self, connection: Connection, bounds: Bounds) -> None:
+    def __init__(self, connection: Connection, bounds: Bounds, hypopg: str | None = None) -> None:
+        #: The schema of the extension hypopg, quoted; None where there is none.
+        self.hypopg = hypopg
         self._connection = connection.execution_options(no_parameters=True)
         self._bounds = bounds
         self._prepared = 0
         self._release = int(self._value("SHOW server_version_num"))
         connection.rollback()
 
-    def plan(self, statement: Statement, hypothetical: str = "") -> Plan:
-        """The statement's generic plan; ``hypothetical`` is run before, and says what indexes to assume.
+    def plan(self, statement: Statement, index: str = "") -> Plan:
+        """The statement's generic plan; ``index`` is the CREATE of one that hypopg is to make believe is there.
 
         Raises:
             NotPlanned: Postgres can't plan it.
@@ -74,13 +76,20 @@ class Planner:
         limits = {"statement_ms": int(1e3 * self._bounds.statement_s), "lock_ms": int(1e3 * self._bounds.lock_s)}
         try:
             self._connection.exec_driver_sql(SETTINGS.format(**limits))
-            if hypothetical:
-                self._connection.exec_driver_sql(hypothetical)
+            if index:
+                self._hypothetical(f"hypopg_create_index('{quoted(index)}')")
             return read_plan(self._explained(statement.text))
         except (DBAPIError, KeyError, IndexError, TypeError) as error:
             raise NotPlanned from error
         finally:
             self._connection.rollback()
+            if index:
+                # It outlives the transaction.
+                self._hypothetical("hypopg_reset()")
+                self._connection.rollback()
+
+    def _hypothetical(self, call: str) -> None:
+        self._connection.exec_driver_sql(f"SELECT {MARK} {self.hypopg}.{call}")
 
     def _explained(self, statement: str) -> Any:
         if self._release >= GENERIC_PLAN:
@@ -93,6 +102,11 @@ class Planner:
 
     def _value(self, statement: str) -> Any:
         return self._connection.exec_driver_sql(statement).scalar_one()
+
+
+def quoted(text: str) -> str:
+    """The text as it stands between the quotes of a literal."""
+    return text.replace("'", "''")
 
 
 def read_plan(explained: Any) -> Plan:

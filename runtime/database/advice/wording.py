@@ -34,7 +34,11 @@ def index_advice(need: Need) -> Advice:
     calls, total_s = sum(item.calls for item in need.statements), sum(item.total_ms for item in need.statements) / 1e3
     more = f" and {len(need.statements) - 1} more" if len(need.statements) > 1 else ""
     kept = max(1, round(need.proposal.selectivity * table.rows))
-    gain = "an estimate by the statistics" if need.gain is None else f"by hypopg a {need.gain:.0f}th of the cost"
+    gain = (
+        "an estimate by the statistics"
+        if need.gain is None
+        else f"by hypopg the index lowers the cost {need.gain:.0f} times"
+    )
     later = PARTITIONS if table.is_partition else ""
     return Advice(
         Topic.INDEX,
