@@ -9,7 +9,6 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from runtime.database.advice.catalog import find_table
 from runtime.database.advice.indexes import Doubt, Proposal, judge
 from runtime.database.advice.obstacles import missing, not_readable, of_others, role_of
 from runtime.database.advice.plans import NotPlanned, Plan, Planner
@@ -32,6 +31,8 @@ LEAST_GAIN: Final = 2.0
 HYPOPG: Final = "hypopg"
 #: What Postgres says to a statement that took too long (``query_canceled``).
 TIMED_OUT: Final = "57014"
+#: And to one that waited too long for a lock (``lock_not_available``).
+LOCKED: Final = "55P03"
 
 
 class TooBusy(HeadraceError):
@@ -75,13 +76,17 @@ def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
     """A transaction that only reads, and not for long."""
     with database.begin() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
-        connection.execute(text(f"SET LOCAL statement_timeout = {max(1, int(1e3 * bounds.time_s))}"))
+        connection.execute(text(f"SET LOCAL statement_timeout = {int(1e3 * bounds.time_s)}"))
+        # The size of an index that somebody makes or drops can't be had meanwhile.
+        connection.execute(text(f"SET LOCAL lock_timeout = {int(1e3 * bounds.lock_s)}"))
         try:
             yield connection
         except OperationalError as error:
-            if getattr(error.orig, "pgcode", None) != TIMED_OUT:
+            if getattr(error.orig, "pgcode", None) not in {TIMED_OUT, LOCKED}:
                 raise
-            raise TooBusy(f"{database.address} did not tell its statistics within {bounds.time_s:g} s") from error
+            raise TooBusy(
+                f"{database.address} did not tell its statistics in time: {str(error.orig).strip()}"
+            ) from error
 
 
 @dataclass
@@ -111,8 +116,7 @@ class Findings:
                 self.skipped += 1
                 continue
             for scan in plan.scans:
-                table = find_table(connection, scan.schema, scan.table)
-                connection.rollback()
+                table = planner.table(scan)
                 verdict = None if table is None else judge(scan, table, statement, self.bounds)
                 match verdict:
                     case Proposal():
@@ -142,7 +146,7 @@ class Findings:
 
     def advice(self) -> Iterator[Advice]:
         """The indexes first, then what a person has to look at."""
-        for need in self.needs.values():
+        for need in merged(list(self.needs.values())):
             yield index_advice(need)
         seen: set[tuple[int, str]] = set()
         for statement, doubt in self.doubts:
@@ -151,3 +155,16 @@ class Findings:
                 yield doubt_advice(statement, doubt)
         for statement in self.spilling:
             yield spill_advice(statement)
+
+
+def merged(needs: Sequence[Need]) -> list[Need]:
+    """Without the indexes that another one begins with: it serves their statements too."""
+    kept: list[Need] = []
+    # The longest first.
+    for need in sorted(needs, key=lambda need: -len(need.proposal.columns)):
+        longer = next((other for other in kept if need.proposal.begins(other.proposal)), None)
+        if longer is None:
+            kept.append(need)
+        else:
+            longer.statements.extend(need.statements)
+    return sorted(kept, key=lambda need: -sum(statement.total_ms for statement in need.statements))

@@ -29,6 +29,10 @@ class Proposal:
     columns: tuple[str, ...]
     selectivity: float
 
+    def begins(self, other: "Proposal") -> bool:
+        """Whether the other index would begin with this one."""
+        return self.table.name == other.table.name and other.columns[: len(self.columns)] == self.columns
+
 
 @dataclass(frozen=True)
 class Doubt:

@@ -5,12 +5,14 @@ ends one in Postgres' grammar; in a transaction that may only read, and that is 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from runtime.database.advice.catalog import Table, find_table
 from runtime.database.advice.report import Bounds
 from runtime.database.advice.statements import MARK, Statement
 
@@ -62,6 +64,7 @@ class Planner:
         self._connection = connection.execution_options(no_parameters=True)
         self._bounds = bounds
         self._prepared = 0
+        self._tables: dict[tuple[str, str], Table | None] = {}
         self._release = int(self._value("SHOW server_version_num"))
         connection.rollback()
 
@@ -73,20 +76,43 @@ class Planner:
         """
         if ";" in statement.text:
             raise NotPlanned
+        try:
+            with self._trying():
+                if index:
+                    self._hypothetical(f"hypopg_create_index('{quoted(index)}')")
+                return read_plan(self._explained(statement.text))
+        finally:
+            if index:
+                # It outlives the transaction.
+                with self._trying():
+                    self._hypothetical("hypopg_reset()")
+
+    def table(self, scan: Scan) -> Table | None:
+        """What Postgres knows of the scanned table; None if it has gone, or is locked."""
+        key = (scan.schema, scan.table)
+        if key not in self._tables:
+            try:
+                with self._trying():
+                    self._tables[key] = find_table(self._connection, *key)
+            except NotPlanned:
+                self._tables[key] = None
+        return self._tables[key]
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """A transaction that may only read, waits for nobody long, and is rolled back.
+
+        Raises:
+            NotPlanned: Postgres refused something in it.
+        """
         limits = {"statement_ms": int(1e3 * self._bounds.statement_s), "lock_ms": int(1e3 * self._bounds.lock_s)}
         try:
             self._connection.exec_driver_sql(SETTINGS.format(**limits))
-            if index:
-                self._hypothetical(f"hypopg_create_index('{quoted(index)}')")
-            return read_plan(self._explained(statement.text))
-        except (DBAPIError, KeyError, IndexError, TypeError) as error:
+            yield
+        except DBAPIError as error:
             raise NotPlanned from error
         finally:
             self._connection.rollback()
-            if index:
-                # It outlives the transaction.
-                self._hypothetical("hypopg_reset()")
-                self._connection.rollback()
 
     def _hypothetical(self, call: str) -> None:
         self._connection.exec_driver_sql(f"SELECT {MARK} {self.hypopg}.{call}")

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, text
 from runtime.database import Database, admissions, jobs, outcomes, queries, queue
 from runtime.database.advice import Advice, Bounds, Report, TooBusy, Topic, advise
 from runtime.database.advice.examination import Findings
-from runtime.database.advice.statements import EXTENSION, costliest, find_schema
+from runtime.database.advice.plans import NotPlanned, Planner
+from runtime.database.advice.statements import EXTENSION, Statement, costliest, find_schema
 from runtime.database.migrate import upgrade
 from runtime.database.queue import BEGINNING
 from runtime.database.tables import metadata
@@ -96,6 +97,47 @@ def test_an_index_that_is_missing_is_advised_until_it_is_there(shop: Database) -
 def test_equal_columns_come_first_and_then_one_range(shop: Database) -> None:
     call(shop, 'SELECT id FROM orders WHERE "At" > :at AND buyer = :buyer AND amount < 5', at="2020-01-01", buyer="b")
     assert steps(shop) == ['CREATE INDEX CONCURRENTLY ON public.orders (buyer, "At");']
+
+
+def test_one_index_is_advised_where_it_serves_several_statements(shop: Database) -> None:
+    call(shop, BY_BUYER, buyer="b")
+    call(shop, 'SELECT id FROM orders WHERE buyer = :buyer AND "At" > :at', at="2020-01-01", buyer="b")
+    (index,) = found(advise(shop, LATER), Topic.INDEX)
+    assert index.step == 'CREATE INDEX CONCURRENTLY ON public.orders (buyer, "At");'
+    assert f"{2 * CALLS} calls" in index.seen
+    assert "and 1 more" in index.seen
+
+
+def test_an_index_of_a_partition_is_advised_for_the_whole_once(shop: Database) -> None:
+    run(
+        shop,
+        "CREATE TABLE sales (LIKE orders) PARTITION BY HASH (id)",
+        *(f"CREATE TABLE sales_{n} PARTITION OF sales FOR VALUES WITH (MODULUS 2, REMAINDER {n})" for n in range(2)),
+        'INSERT INTO sales SELECT id + n * 99999, buyer, "At", state, note, amount FROM orders, (VALUES (0), (1)) v(n)',
+        "ANALYZE sales",
+    )
+    call(shop, "SELECT id FROM sales WHERE buyer = :buyer", buyer="b")
+    (step,) = steps(shop)
+    assert step.startswith("CREATE INDEX ON ONLY public.sales (buyer);")
+    assert "ATTACH PARTITION" in step
+
+
+def test_the_gain_is_that_of_hypopg_where_it_is_installed(shop: Database) -> None:
+    with shop.begin() as connection:
+        available = connection.exec_driver_sql(
+            "SELECT FROM pg_available_extensions WHERE name = 'hypopg'"
+        ).one_or_none()
+    if available is None:
+        pytest.skip("hypopg is not installed beside this Postgres")
+    run(shop, "CREATE SCHEMA extra", "CREATE EXTENSION hypopg SCHEMA extra")
+    call(
+        shop,
+        "SELECT count(*) FROM orders a JOIN orders b USING (id) WHERE a.buyer = :buyer AND b.note = 'x'",
+        buyer="b",
+    )
+    call(shop, 'SELECT id FROM orders WHERE buyer = :buyer AND "At" > :at', at="2020-01-01", buyer="b")
+    (index,) = found(advise(shop, LATER), Topic.INDEX)
+    assert "by hypopg" in index.why
 
 
 @pytest.mark.parametrize(
@@ -328,6 +370,16 @@ def test_statements_that_can_not_be_planned_are_counted(shop: Database) -> None:
     assert len(found(report, Topic.INDEX)) == 1
 
 
+def test_a_text_that_holds_two_statements_is_never_sent(shop: Database) -> None:
+    two = Statement(1, "SELECT 1; COMMIT; CREATE TABLE planted (a int)", CALLS, 1.0, 1.0, 1.0, 0.0)
+    with shop.engine.connect() as connection:
+        planner = Planner(connection, LATER)
+        with pytest.raises(NotPlanned):
+            planner.plan(two)
+        assert planner.plan(replace(two, text="SELECT 1")).scans == ()
+        assert connection.exec_driver_sql("SELECT to_regclass('planted')").scalar() is None
+
+
 def test_what_is_left_when_the_time_is_over_is_skipped(shop: Database) -> None:
     call(shop, BY_BUYER, buyer="b")
     call(shop, "SELECT count(*) FROM orders WHERE note = :note", note="n")
@@ -342,11 +394,21 @@ def test_what_is_left_when_the_time_is_over_is_skipped(shop: Database) -> None:
     assert found.skipped == len(statements) >= 2
 
 
-def test_a_server_that_is_too_busy_for_the_examination_is_told(shop: Database) -> None:
+@pytest.mark.parametrize(("time_s", "lock_s"), [(60.0, 0.5), (0.5, 60.0)])
+def test_a_server_that_is_too_busy_for_the_examination_is_told(shop: Database, time_s: float, lock_s: float) -> None:
     with shop.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE pg_stat_statements IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(TooBusy, match=r"within 0\.5 s"):
-            advise(shop, replace(LATER, time_s=0.5))
+        with pytest.raises(TooBusy, match="did not tell its statistics in time"):
+            advise(shop, replace(LATER, time_s=time_s, lock_s=lock_s))
+
+
+def test_a_table_that_is_locked_is_waited_for_no_longer_than_allowed(shop: Database) -> None:
+    call(shop, BY_BUYER, buyer="b")
+    with shop.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        report = advise(shop, replace(LATER, lock_s=0.1))
+    assert report.skipped >= 1
+    assert found(report, Topic.INDEX) == []
 
 
 def test_it_changes_nothing_and_does_not_examine_itself(shop: Database) -> None:
