@@ -23,7 +23,7 @@ from runtime.database.advice.statements import (
 from runtime.database.advice.upkeep import inspect
 from runtime.database.advice.wording import Need, creation, doubt_advice, index_advice, spill_advice
 from runtime.database.engine import Database
-from schemas.errors import HeadraceError
+from schemas.errors import HeadraceError, ServerUnreachable
 
 BOUNDS: Final = Bounds()
 #: An index that takes less off a statement's cost is not worth its writes.
@@ -64,9 +64,7 @@ def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
     except ProgrammingError as error:
         return Report([not_readable(error, role), *upkeep])
     found = Findings(hypopg, bounds)
-    with database.engine.connect() as connection:
-        # Its prepared statements end with it.
-        connection.detach()
+    with _own_connection(database) as connection:
         found.look_at(statements, connection, until_s)
     return Report([*others, *found.advice(), *upkeep], found.planned, found.skipped)
 
@@ -87,6 +85,18 @@ def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
             raise TooBusy(
                 f"{database.address} did not tell its statistics in time: {str(error.orig).strip()}"
             ) from error
+
+
+@contextmanager
+def _own_connection(database: Database) -> Iterator[Connection]:
+    """A connection that is closed afterwards, and what was prepared over it with it."""
+    try:
+        connection = database.engine.connect()
+    except OperationalError as error:
+        raise ServerUnreachable("Postgres", database.address, str(error.orig).strip()) from error
+    with connection:
+        connection.detach()
+        yield connection
 
 
 @dataclass

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from runtime.database.advice.catalog import Table, find_table
 from runtime.database.advice.report import Bounds
 from runtime.database.advice.statements import MARK, Statement
+from schemas.errors import ServerUnreachable
 
 #: The release that has ``EXPLAIN (GENERIC_PLAN)``.
 GENERIC_PLAN: Final = 160_000
@@ -82,7 +83,7 @@ class Planner:
                     self._hypothetical(f"hypopg_create_index('{quoted(index)}')")
                 return read_plan(self._explained(statement.text))
         finally:
-            if index:
+            if index and not self._connection.invalidated:
                 # It outlives the transaction.
                 with self._trying():
                     self._hypothetical("hypopg_reset()")
@@ -104,12 +105,16 @@ class Planner:
 
         Raises:
             NotPlanned: Postgres refused something in it.
+            ServerUnreachable: it is gone.
         """
         limits = {"statement_ms": int(1e3 * self._bounds.statement_s), "lock_ms": int(1e3 * self._bounds.lock_s)}
         try:
             self._connection.exec_driver_sql(SETTINGS.format(**limits))
             yield
         except DBAPIError as error:
+            if error.connection_invalidated:
+                address = self._connection.engine.url.render_as_string(hide_password=True)
+                raise ServerUnreachable("Postgres", address, str(error.orig).strip()) from error
             raise NotPlanned from error
         finally:
             self._connection.rollback()

@@ -18,6 +18,7 @@ from runtime.database.advice.statements import EXTENSION, Statement, costliest, 
 from runtime.database.migrate import upgrade
 from runtime.database.queue import BEGINNING
 from runtime.database.tables import metadata
+from schemas.errors import ServerUnreachable
 from schemas.topics import Kind
 from tests.integration.database.rows import admission, leased, settlement
 from tests.integration.database.test_plans import run_everything
@@ -137,6 +138,9 @@ def test_the_gain_is_that_of_hypopg_where_it_is_installed(shop: Database) -> Non
     )
     call(shop, 'SELECT id FROM orders WHERE buyer = :buyer AND "At" > :at', at="2020-01-01", buyer="b")
     (index,) = found(advise(shop, LATER), Topic.INDEX)
+    # The index that was assumed for one statement is forgotten before the next is looked at.
+    assert index.step == 'CREATE INDEX CONCURRENTLY ON public.orders (buyer, "At");'
+    assert "and 1 more" in index.seen
     assert "by hypopg" in index.why
 
 
@@ -409,6 +413,18 @@ def test_a_table_that_is_locked_is_waited_for_no_longer_than_allowed(shop: Datab
         report = advise(shop, replace(LATER, lock_s=0.1))
     assert report.skipped >= 1
     assert found(report, Topic.INDEX) == []
+
+
+def test_a_connection_that_breaks_is_a_server_that_is_away(shop: Database) -> None:
+    statement = Statement(1, "SELECT 1", CALLS, 1.0, 1.0, 1.0, 0.0)
+    with shop.engine.connect() as connection:
+        connection.detach()
+        planner = Planner(connection, LATER)
+        process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        connection.rollback()
+        run(shop, f"SELECT pg_terminate_backend({process}, 10000)")
+        with pytest.raises(ServerUnreachable):
+            planner.plan(statement, "CREATE INDEX ON orders (buyer)")
 
 
 def test_it_changes_nothing_and_does_not_examine_itself(shop: Database) -> None:
