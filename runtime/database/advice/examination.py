@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from runtime.database.advice.indexes import Doubt, Proposal, judge
-from runtime.database.advice.obstacles import missing, not_readable, of_others, role_of
+from runtime.database.advice.obstacles import (
+    NO_COLUMN,
+    NO_RIGHT,
+    NOT_LOADED,
+    Unreadable,
+    missing,
+    not_readable,
+    of_others,
+    role_of,
+)
 from runtime.database.advice.plans import NotPlanned, Plan, Planner
 from runtime.database.advice.report import Advice, Bounds, Report
 from runtime.database.advice.statements import (
@@ -61,8 +70,8 @@ def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
             statements = costliest(connection, view, bounds)
             others = of_others(role, *share_of_others(connection, view, bounds))
             hypopg = find_schema(connection, HYPOPG)
-    except ProgrammingError as error:
-        return Report([not_readable(error, role), *upkeep])
+    except Unreadable as error:
+        return Report([not_readable(error.code, role), *upkeep])
     found = Findings(hypopg, bounds)
     with _own_connection(database) as connection:
         found.look_at(statements, connection, until_s)
@@ -79,12 +88,15 @@ def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
         connection.execute(text(f"SET LOCAL lock_timeout = {int(1e3 * bounds.lock_s)}"))
         try:
             yield connection
-        except OperationalError as error:
-            if getattr(error.orig, "pgcode", None) not in {TIMED_OUT, LOCKED}:
-                raise
-            raise TooBusy(
-                f"{database.address} did not tell its statistics in time: {str(error.orig).strip()}"
-            ) from error
+        except DBAPIError as error:
+            match getattr(error.orig, "pgcode", None):
+                case str(code) if code in {TIMED_OUT, LOCKED}:
+                    said = str(error.orig).strip()
+                    raise TooBusy(f"{database.address} did not tell its statistics in time: {said}") from error
+                case str(code) if code in {NOT_LOADED, NO_RIGHT, NO_COLUMN}:
+                    raise Unreadable(code) from error
+                case _:
+                    raise
 
 
 @contextmanager

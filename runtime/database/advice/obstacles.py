@@ -3,7 +3,6 @@
 from typing import Final
 
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.exc import ProgrammingError
 
 from runtime.database.advice.report import Advice, Topic
 from runtime.database.advice.statements import EXTENSION, MARK
@@ -15,6 +14,7 @@ UPDATE: Final = f"ALTER EXTENSION {EXTENSION} UPDATE;"
 #: may not read, and where it is of an earlier release.
 NOT_LOADED: Final = "55000"
 NO_RIGHT: Final = "42501"
+NO_COLUMN: Final = "42703"
 #: Statements of ours matter little if others take this part of the time.
 MOST_OF_OTHERS: Final = 0.5
 
@@ -43,15 +43,21 @@ def role_of(connection: Connection) -> str:
     return str(connection.execute(text(f"SELECT {MARK} quote_ident(current_user)")).scalar_one())
 
 
-def not_readable(error: ProgrammingError, role: str) -> Advice:
+class Unreadable(Exception):
+    """Postgres refused to tell the statistics; ``code`` is its SQLSTATE."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def not_readable(code: str, role: str) -> Advice:
     """What to do about an extension that is there but does not answer."""
-    match getattr(error.orig, "pgcode", None):
-        case code if code == NOT_LOADED:
-            return _obstacle("is not loaded", _load(None))
-        case code if code == NO_RIGHT:
-            return _obstacle("can't be read by this role", f"GRANT SELECT ON {EXTENSION} TO {role};")
-        case _:
-            return _obstacle("is of an earlier release than the server", UPDATE)
+    if code == NOT_LOADED:
+        return _obstacle("is not loaded", _load(None))
+    if code == NO_RIGHT:
+        return _obstacle("can't be read by this role", f"GRANT SELECT ON {EXTENSION} TO {role};")
+    return _obstacle("is of an earlier release than the server", UPDATE)
 
 
 def of_others(role: str, statements: int, share: float) -> list[Advice]:

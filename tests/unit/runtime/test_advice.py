@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from runtime.database.advice.catalog import Column, Index, Table
 from runtime.database.advice.filters import Comparison, Term, names_in, parse_filter
 from runtime.database.advice.indexes import is_served, judge, propose
+from runtime.database.advice.obstacles import NO_COLUMN, NO_RIGHT, NOT_LOADED, not_readable
 from runtime.database.advice.plans import Scan, read_plan
 from runtime.database.advice.report import Bounds
 from runtime.database.advice.statements import Statement, readable
@@ -195,3 +196,18 @@ def test_scans_are_found_at_any_depth_but_for_the_catalog() -> None:
     plan = read_plan([{"Plan": join}])
     assert plan.scans == (Scan("s", "t", "x", "f", 3.0),)
     assert plan.cost == 9.5
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        (
+            NOT_LOADED,
+            "shared_preload_libraries = 'pg_stat_statements' in postgresql.conf, a restart, and CREATE EXTENSION",
+        ),
+        (NO_RIGHT, "GRANT SELECT ON pg_stat_statements TO me;"),
+        (NO_COLUMN, "ALTER EXTENSION pg_stat_statements UPDATE;"),
+    ],
+)
+def test_each_obstacle_has_its_next_step(code: str, step: str) -> None:
+    assert not_readable(code, "me").step.startswith(step)
