@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from runtime.database.advice.catalog import Table, find_table
 from runtime.database.advice.report import Bounds
-from runtime.database.advice.statements import MARK, Statement
+from runtime.database.advice.statements import MARK, Statement, spellings
 from schemas.errors import ServerUnreachable
 
 #: The release that has ``EXPLAIN (GENERIC_PLAN)``.
@@ -77,11 +77,20 @@ class Planner:
         """
         if ";" in statement.text:
             raise NotPlanned
+        reason = NotPlanned()
+        for spelling in spellings(statement.text):
+            try:
+                return self._planned(spelling, index)
+            except NotPlanned as error:
+                reason = error
+        raise reason
+
+    def _planned(self, statement: str, index: str) -> Plan:
         try:
             with self._trying():
                 if index:
                     self._hypothetical(f"hypopg_create_index('{quoted(index)}')")
-                return read_plan(self._explained(statement.text))
+                return read_plan(self._explained(statement))
         finally:
             if index and not self._connection.invalidated:
                 # It outlives the transaction.

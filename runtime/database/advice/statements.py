@@ -20,6 +20,13 @@ _PREPARE: Final = re.compile(
 _COMMENTS: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/|\()*")
 _READS: Final = re.compile(r"(?:SELECT|UPDATE|DELETE|WITH)\b|INSERT\b.*\b(?:SELECT|WITH)\b", re.I | re.S)
 
+#: Constants that a parameter can't stand for, although the statistics have one in their place.
+_FIELD: Final = re.compile(r"\b(extract\s*\(\s*)\$\d+(\s+FROM\b)", re.I)
+_TYPED: Final = re.compile(r"\b(interval|date|time|timestamp|timestamptz)\s+(\$\d+)", re.I)
+#: A condition that Postgres takes for a text once its constant is gone.
+_CONDITION: Final = re.compile(r"\bTHEN\s+(\$\d+)\s+END\b", re.I)
+_PARAMETER: Final = re.compile(r"(?<![\w$])\$(\d+)")
+
 FIND_EXTENSION: Final = text(f"""
     SELECT {MARK} quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
     WHERE extname = :name
@@ -102,3 +109,15 @@ def readable(query: str) -> str | None:
     beginning = _COMMENTS.match(body)
     start = beginning.end() if beginning else 0
     return body.strip().rstrip(";") if _READS.match(body, start) else None
+
+
+def spellings(statement: str) -> list[str]:
+    """The recorded text as Postgres may accept it again, the likeliest first; each has the same plan."""
+    plain = _TYPED.sub(r"\2::\1", _FIELD.sub(r"\1epoch\2", statement))
+    return [_numbered(text) for text in dict.fromkeys((plain, _CONDITION.sub(r"THEN \1::boolean END", plain)))]
+
+
+def _numbered(statement: str) -> str:
+    """With parameters that are numbered without a gap."""
+    numbers: dict[str, int] = {}
+    return _PARAMETER.sub(lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", statement)

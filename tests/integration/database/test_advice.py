@@ -364,7 +364,7 @@ def test_statements_of_other_roles_are_never_planned(shop: Database, guest: Data
 
 
 def test_statements_that_can_not_be_planned_are_counted(shop: Database) -> None:
-    call(shop, "SELECT id FROM orders WHERE \"At\" > now() - interval '1 day' AND amount = 77")
+    call(shop, "SELECT id FROM orders, generate_series(1, 2) WHERE amount = 77")
     call(shop, BY_BUYER, buyer="b")
     run(shop, "CREATE TABLE gone (a int)")
     call(shop, "SELECT a FROM gone WHERE a = :a", a=1)
@@ -463,7 +463,8 @@ def test_the_schema_of_headrace_under_load_wants_nothing(empty: str) -> None:
         with database.begin() as connection:
             run_everything(connection)
         report = advise(database, replace(LATER, calls=1, statements=200))
-        assert report.planned > 20
+        assert report.planned > 50
+        assert report.skipped < 6
         assert report.advice == []
 
 

@@ -10,7 +10,7 @@ from runtime.database.advice.indexes import is_served, judge, propose
 from runtime.database.advice.obstacles import NO_COLUMN, NO_RIGHT, NOT_LOADED, not_readable
 from runtime.database.advice.plans import Scan, read_plan
 from runtime.database.advice.report import Bounds
-from runtime.database.advice.statements import Statement, readable
+from runtime.database.advice.statements import Statement, readable, spellings
 
 BOUNDS = Bounds()
 
@@ -211,3 +211,17 @@ def test_scans_are_found_at_any_depth_but_for_the_catalog() -> None:
 )
 def test_each_obstacle_has_its_next_step(code: str, step: str) -> None:
     assert not_readable(code, "me").step.startswith(step)
+
+
+def test_constants_that_no_parameter_stands_for_are_put_back() -> None:
+    recorded = "SELECT extract($4 FROM now() - interval $5) FROM t WHERE a = $2 AND CASE WHEN b THEN $3 END AND c = $2"
+    assert spellings(recorded) == [
+        "SELECT extract(epoch FROM now() - $1::interval) FROM t WHERE a = $2 AND CASE WHEN b THEN $3 END AND c = $2",
+        "SELECT extract(epoch FROM now() - $1::interval) FROM t "
+        "WHERE a = $2 AND CASE WHEN b THEN $3::boolean END AND c = $2",
+    ]
+
+
+@given(st.text())
+def test_a_statement_without_parameters_stays_as_it_is(text: str) -> None:
+    assert spellings(text.replace("$", "")) == [text.replace("$", "")]
