@@ -58,13 +58,20 @@ def containers() -> Iterator[Mapping[str, str]]:
     with (
         kafka_container(port) as kafka,
         RedisContainer(REDIS_IMAGE) as redis,
-        PostgresContainer(POSTGRES_IMAGE, username="headrace", dbname="headrace", driver="psycopg2") as postgres,
+        postgres_container() as postgres,
     ):
         yield {
             "HEADRACE_KAFKA": f"{kafka.get_container_host_ip()}:{port}",
             "HEADRACE_REDIS": f"redis://{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}/0",
             "HEADRACE_DATABASE": postgres.get_connection_url(),
         }
+
+
+def postgres_container() -> PostgresContainer:
+    """Describe a server that keeps statistics of its statements, as the native one."""
+    container = PostgresContainer(POSTGRES_IMAGE, username="headrace", dbname="headrace", driver="psycopg2")
+    container.with_command(["postgres", "-c", "shared_preload_libraries=pg_stat_statements"])
+    return container
 
 
 def kafka_container(port: int) -> DockerContainer:

@@ -35,6 +35,9 @@ DEBIAN_PROGRAMS = Path("/usr/lib/postgresql")
 #: Every process may hold 20 + 30 connections, few hold more than two at a time.
 MAX_CONNECTIONS = 200
 
+#: What `headrace doctor` reads its advice from. Debian's server package brings it, others have it in one of their own.
+STATEMENTS = "pg_stat_statements"
+
 #: Run in single-user mode on new data, so that data which exist hold the database too.
 CREATE_DATABASE = f"""exec "$0" --single -F -D "$1" postgres <<end
 CREATE DATABASE {DATABASE}
@@ -74,6 +77,8 @@ def postgres(home: PostgresHome, port: int, *, durable: bool) -> Service:
         "unix_socket_directories": "",
         "max_connections": str(MAX_CONNECTIONS),
     }
+    if has_library(programs, STATEMENTS):
+        settings["shared_preload_libraries"] = STATEMENTS
     if not durable:
         settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -123,6 +128,12 @@ def find_programs() -> Path:
     if not installed:
         raise StackError(f"no initdb on PATH or under {DEBIAN_PROGRAMS}: run `make setup`")
     return max(installed, key=lambda programs: float(programs.parent.name))
+
+
+def has_library(programs: Path, name: str) -> bool:
+    """Whether the server with these programs can load a library; it would not start with one that is missing."""
+    folder = programs.parent / "lib"
+    return any((place / f"{name}.so").exists() for place in (folder, folder / "postgresql"))
 
 
 def find_home(directory: Path) -> PostgresHome:

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from producers.cli.doctor.advice import examine_advice
 from producers.cli.doctor.finding import Finding, Health
 from producers.cli.doctor.kafka import examine_kafka
 from producers.cli.doctor.servers import examine_dispatcher, examine_postgres, examine_redis, examine_stack
@@ -22,11 +23,12 @@ EXAMINATIONS: Final[Mapping[str, Examination]] = {
     "kafka": examine_kafka,
     "redis": examine_redis,
     "postgres": examine_postgres,
+    "advice": examine_advice,
     "dispatcher": examine_dispatcher,
     "stack": examine_stack,
 }
 #: Where an address comes from, for servers.
-VARIABLES: Final[Mapping[str, str]] = {"kafka": "KAFKA", "redis": "REDIS", "postgres": "DATABASE"}
+VARIABLES: Final[Mapping[str, str]] = {"kafka": "KAFKA", "redis": "REDIS", "postgres": "DATABASE", "advice": "DATABASE"}
 
 
 @click.command()
@@ -35,7 +37,8 @@ VARIABLES: Final[Mapping[str, str]] = {"kafka": "KAFKA", "redis": "REDIS", "post
 def doctor(target: Target, form: Format) -> int:
     """Examine the servers, the topics, the tables and the processes.
 
-    Exit 4 if something can't be reached, 1 if something else is wrong. -o name lists what is not ok.
+    Exit 4 if something can't be reached, 1 if something else is wrong; advice on Postgres' indexes and upkeep is none
+    of both. -o name lists what is not ok.
     """
     note(f"Addresses: {target.origin}.")
     findings = examine(target)
@@ -43,10 +46,17 @@ def doctor(target: Target, form: Format) -> int:
     show(form, findings, [item.name for item in ill], lambda: _table(findings))
     if form is Format.TABLE:
         for item in ill:
-            note(f"{item.name}: {item.problem}\n    mend it: {item.repair}")
-    if any(item.health is Health.UNREACHABLE for item in ill):
+            verb = "next step" if item.health is Health.ADVICE else "mend it"
+            note(f"{item.name}: {item.problem}\n    {verb}: {item.repair}")
+    return verdict(findings)
+
+
+def verdict(findings: Sequence[Finding]) -> Exit:
+    """The exit status: advice is nothing wrong."""
+    found = {item.health for item in findings}
+    if Health.UNREACHABLE in found:
         return Exit.UNREACHABLE
-    return Exit.FAILED if ill else Exit.OK
+    return Exit.FAILED if Health.WRONG in found else Exit.OK
 
 
 def examine(

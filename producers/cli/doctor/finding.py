@@ -8,6 +8,8 @@ class Health(StrEnum):
     """How it is."""
 
     OK = "ok"
+    #: It works, and could do so better.
+    ADVICE = "advice"
     WRONG = "wrong"
     UNREACHABLE = "unreachable"
 

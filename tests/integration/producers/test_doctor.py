@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -93,7 +94,8 @@ def test_a_whole_stack_is_well(
 
     assert {item["health"] for item in found.values()} == {"ok"}, found
     assert status == Exit.OK
-    assert list(found) == ["kafka", "topics", "workers", "redis", "postgres", "schema", "dispatcher"]
+    assert list(found) == ["kafka", "topics", "workers", "redis", "postgres", "schema", "advice", "dispatcher"]
+    assert "statements" in found["advice"]["version"]
     assert found["kafka"]["version"].startswith("4.")
     assert found["redis"]["version"].split(".")[0].isdigit()
     assert found["postgres"]["version"].split(".")[0].isdigit()
@@ -136,6 +138,27 @@ def test_tables_that_are_missing_are_told_with_the_line_that_makes_them(
 
     assert found["schema"]["health"] == "wrong"
     assert found["schema"]["repair"] == "python -m runtime.database upgrade"
+
+
+def test_advice_is_shown_with_its_next_step_and_is_nothing_wrong(
+    env: pytest.MonkeyPatch, stack_env: Mapping[str, str], metrics_page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env.setenv("HEADRACE_METRICS", metrics_page)
+    with fresh_database(stack_env["HEADRACE_DATABASE"]) as url:
+        env.setenv("HEADRACE_DATABASE", url)
+        with closing(Database(url)) as database, database.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE t (a int)")
+            for name in ("first", "second"):
+                connection.exec_driver_sql(f"CREATE INDEX {name} ON t (a)")
+        _, found = examine(capsys)
+        main(["doctor"])
+        told = capsys.readouterr().err
+
+    assert found["statistics"]["health"] == found["duplicate index"]["health"] == "advice"
+    assert found["statistics"]["repair"] == "CREATE EXTENSION pg_stat_statements;"
+    assert found["duplicate index"]["repair"] == "DROP INDEX CONCURRENTLY public.second;"
+    assert "duplicate index: public.second (" in told
+    assert "next step: DROP INDEX CONCURRENTLY public.second;" in told
 
 
 @pytest.mark.parametrize(

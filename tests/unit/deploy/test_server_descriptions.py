@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from deploy.local.servers.kafka import bootstrap, kafka
-from deploy.local.servers.postgres import LASTING, find_home, home_of, place_elsewhere, postgres
+from deploy.local.servers.postgres import (
+    LASTING,
+    STATEMENTS,
+    find_home,
+    find_programs,
+    has_library,
+    home_of,
+    place_elsewhere,
+    postgres,
+)
 from deploy.local.servers.redis import redis
 from deploy.local.service import StackError
 
@@ -72,6 +81,20 @@ def test_only_data_that_nobody_needs_go_without_fsync(reachable: Path, durable: 
     options = options_of(postgres(find_home(reachable), 15432, durable=durable).command.argv)
     assert options.get("fsync") == fsync
     assert options["max_connections"] == "200"
+
+
+def test_statistics_of_statements_are_kept_where_the_server_has_the_library(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    assert not has_library(programs, "pg_stat_statements")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "pg_stat_statements.so").touch()
+    assert has_library(programs, "pg_stat_statements")
+
+
+def test_the_server_is_started_with_the_libraries_that_it_has(reachable: Path) -> None:
+    options = options_of(postgres(find_home(reachable), 15432, durable=True).command.argv)
+    wanted = STATEMENTS if has_library(find_programs(), STATEMENTS) else None
+    assert options.get("shared_preload_libraries") == wanted
 
 
 def test_the_password_is_generated_once_and_closed_to_others(reachable: Path) -> None:

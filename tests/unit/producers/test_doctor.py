@@ -3,8 +3,11 @@
 import threading
 from pathlib import Path
 
-from producers.cli.doctor import examine
+import pytest
+
+from producers.cli.doctor import examine, verdict
 from producers.cli.doctor.finding import Finding, Health
+from producers.cli.exits import Exit
 from producers.cli.target import Target
 from runtime.topic_admin import TopicRefused
 
@@ -42,3 +45,16 @@ def test_what_hangs_is_told_with_a_variable_that_there_is() -> None:
     assert {item.health for item in found} == {Health.UNREACHABLE}
     assert "HEADRACE_DATABASE" in found[0].repair
     assert "HEADRACE" not in found[1].repair
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        ([], Exit.OK),
+        ([Health.OK, Health.ADVICE], Exit.OK),
+        ([Health.ADVICE, Health.WRONG], Exit.FAILED),
+        ([Health.WRONG, Health.UNREACHABLE, Health.ADVICE], Exit.UNREACHABLE),
+    ],
+)
+def test_advice_is_nothing_wrong(found: list[Health], status: Exit) -> None:
+    assert verdict([Finding("x", "", health) for health in found]) is status
