@@ -40,6 +40,9 @@ class Ledger:
 
     def __init__(self, timers: Timers, keep_s: float, keep: int, board: Board | None) -> None:
         self.board = board
+        #: Guards the few steps in which a task changes its state or gets a callback. One for all of them: a lock for
+        #: each costs every tiny task more than sharing does, and it is held for less than a microsecond.
+        self.steps = threading.Lock()
         self._timers = timers
         self._keep_s = keep_s
         self._keep = keep

@@ -29,8 +29,11 @@ R = TypeVar("R")
 
 #: What close gives to tasks before it stops them.
 DRAIN_S: Final = 10.0
-#: From a task's SIGKILL to its end.
+#: What threads have to leave: they are at rest, or will not come back.
+LEAVE_S: Final = 1.0
+#: From a process' SIGKILL, or a goodbye to it, to its end.
 BURIAL_S: Final = 5.0
+CLOSED: Final = "the manager is closed."
 _PLAIN: Final = Options()
 
 
@@ -102,6 +105,8 @@ class TaskManager:
             TasksClosed: the manager takes no more.
         """
         self._check_open()
+        if self._closed:
+            raise TasksClosed(CLOSED)
         pool = Pool(TaskQueue(name, queued), threads, self._threads.work)
         self._pools.append(pool)
         return Background(self, pool)
@@ -155,7 +160,7 @@ class TaskManager:
         if self.foreign:
             return  # a fork's copy: threads and children are its parent's
         for pool in self._pools:
-            pool.queue.refuse("the manager is closed.")
+            pool.queue.refuse(CLOSED)
         if self._closed:
             return
         self._closed = True
@@ -167,7 +172,7 @@ class TaskManager:
             task.cancel()
         self._ledger.wait_idle(2 * self._limits.grace_s + BURIAL_S)
         for pool in self._pools:
-            pool.close(self._limits.grace_s)
+            pool.close(BURIAL_S if pool is self._process_pool else LEAVE_S)
         self._timers.close()
         if self._board is not None:
             self._board.close()
@@ -202,6 +207,7 @@ class TaskManager:
 
     def new(self, call: Call, pool: Pool, options: Options, *, kept: bool) -> Task[Any]:
         """A task that is not queued yet."""
+        self._check_open()
         task: Task[Any] = Task(
             f"{self._name}-{next(self._numbers)}", call, options, self._ledger, pool.queue, kept=kept
         )
@@ -214,11 +220,10 @@ class TaskManager:
         """Queue it, as the options say."""
         queue = pool.queue
         try:
-            self._check_open()
             if not queue.offer(task):
                 if options.when_full == "raise":
                     raise QueueFull(queue.name, queue.capacity, 0.0)
-                queue.put(task, options.wait_s)
+                queue.put(task, _patience_s(options))
         except BaseException:
             self._withdraw(task)
             raise
@@ -229,11 +234,10 @@ class TaskManager:
         """Queue it, as the options say, without blocking the loop."""
         queue = pool.queue
         try:
-            self._check_open()
             if not queue.offer(task):
                 if options.when_full == "raise":
                     raise QueueFull(queue.name, queue.capacity, 0.0)
-                await queue.put_in_loop(task, options.wait_s)
+                await queue.put_in_loop(task, _patience_s(options))
         except BaseException:
             self._withdraw(task)
             raise
@@ -261,3 +265,9 @@ class TaskManager:
 
 def _expire(task: Task[Any]) -> None:
     task.stop("expired")
+
+
+def _patience_s(options: Options) -> float | None:
+    """How long a submission waits for a place: not beyond the task's deadline."""
+    limits_s = [limit_s for limit_s in (options.wait_s, options.deadline_s) if limit_s is not None]
+    return min(limits_s, default=None)

@@ -114,11 +114,12 @@ class _Keeper:
     def _hear(self, task: Task[Any], child: Spawned) -> None:
         while (frame := child.receive())[:1] == wire.PROGRESS:
             task.report(msgspec.msgpack.decode(memoryview(frame)[1:], type=Progress))
-        if not child.done():
+        usable = child.done()
+        _settle(task, frame)
+        if not usable:
             # A signal is on its way to it.
             self._child = None
             child.bury()
-        _settle(task, frame)
 
     def _lose(self, task: Task[Any], child: Spawned) -> None:
         self._child = None

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 from runtime.tasks.context import StopSignal, TaskContext, stopped
 from runtime.tasks.errors import Failure, TaskError, TaskTimeout
@@ -19,15 +19,11 @@ if TYPE_CHECKING:  # they hold tasks
     from runtime.tasks.ledger import Ledger
     from runtime.tasks.queue import TaskQueue
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 Arguments = TypeVarTuple("Arguments")
 Callback = Callable[[], None]
 
 log = logging.getLogger(__name__)
-
-#: Guards the few steps in which tasks change their state or get a callback. One for all: a lock for each would cost
-#: every tiny task more than sharing does, and it is held for less than a microsecond.
-_LOCK: Final = threading.Lock()
 
 
 class Runner(Protocol):
@@ -61,8 +57,8 @@ class Task(Generic[R]):
     """
 
     __slots__ = (
-        "__weakref__", "_callbacks", "_error", "_failure", "_ledger", "_listeners", "_queue", "_reason", "_runner",
-        "_signal", "_value", "call", "ended_at", "id", "kept", "name", "progress", "started_at", "state",
+        "_callbacks", "_error", "_failure", "_ledger", "_listeners", "_queue", "_reason", "_runner", "_signal",
+        "_value", "call", "ended", "ended_at", "id", "kept", "name", "progress", "started_at", "state",
         "submitted_at", "timer",
     )  # fmt: skip
 
@@ -79,6 +75,8 @@ class Task(Generic[R]):
         self.submitted_at = time.time()
         self.started_at: float | None = None
         self.ended_at: float | None = None
+        #: Whether it has its result or its error: true a moment after ``ended_at``, when the manager knows as well.
+        self.ended = False
         #: Forgets the deadline.
         self.timer: Callback | None = None
         self._ledger = ledger
@@ -94,11 +92,6 @@ class Task(Generic[R]):
 
     def __repr__(self) -> str:
         return f"{self.id} ({self.name})"
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has its result or its error."""
-        return self.ended_at is not None
 
     def status(self) -> TaskStatus:
         """The task at this moment."""
@@ -136,7 +129,7 @@ class Task(Generic[R]):
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the task's end; false if it does not come in time."""
-        if self.ended_at is not None:
+        if self.ended:
             return True
         latch = threading.Lock()
         latch.acquire()
@@ -145,7 +138,7 @@ class Task(Generic[R]):
         if latch.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
             return True
         self._forget(release)
-        return self.ended_at is not None
+        return self.ended
 
     def __await__(self) -> Generator[Any, None, R]:
         """As ``result``, for an event loop. To stop waiting does not stop the task: ``cancel`` does."""
@@ -154,8 +147,8 @@ class Task(Generic[R]):
 
     def on_end(self, callback: Callback) -> None:
         """Call it once the task has ended, in the thread that ends it; at once if it has. It must not block."""
-        with _LOCK:
-            if self.ended_at is None:
+        with self._ledger.steps:
+            if not self.ended:
                 if self._callbacks is None:
                     self._callbacks = []
                 self._callbacks.append(callback)
@@ -195,14 +188,14 @@ class Task(Generic[R]):
         def listen(_progress: Progress) -> None:
             wake()
 
-        with _LOCK:
+        with self._ledger.steps:
             self._listeners = (*self._listeners, listen)
         self.on_end(wake)
         try:
             yield
         finally:
             self._forget(wake)
-            with _LOCK:
+            with self._ledger.steps:
                 self._listeners = tuple(one for one in self._listeners if one is not listen)
 
     def cancel(self) -> bool:
@@ -217,7 +210,7 @@ class Task(Generic[R]):
 
     def stop(self, reason: Reason) -> bool:
         """As ``cancel``, with the reason; the first one stays."""
-        with _LOCK:
+        with self._ledger.steps:
             if self.ended_at is not None or self._reason is not None:
                 return self.ended_at is None
             self._reason = reason
@@ -232,7 +225,7 @@ class Task(Generic[R]):
 
     def begin(self, runner: Runner) -> bool:
         """The task starts now, unless it is over or was stopped while it was queued."""
-        with _LOCK:
+        with self._ledger.steps:
             if self.ended_at is not None:
                 return False
             # From now on it is the runner who has to be told.
@@ -249,7 +242,7 @@ class Task(Generic[R]):
 
     def context(self) -> TaskContext:
         """The context for a function that runs in this process."""
-        with _LOCK:
+        with self._ledger.steps:
             self._signal = StopSignal()
             reason = self._reason
         if reason is not None:
@@ -286,26 +279,28 @@ class Task(Generic[R]):
     def _settle(
         self,
         state: State,
-        value: R | None,
+        value: Any,
         error: Callable[[], TaskError] | None = None,
         failure: Failure | None = None,
     ) -> bool:
-        with _LOCK:
+        with self._ledger.steps:
             if self.ended_at is not None:
                 return False
             if self._reason == "expired" and state != "expired":
                 # Whatever a task brings after its deadline: how long the grace is does not decide what becomes of it.
                 state, value, error = "expired", None, lambda: stopped(str(self), "expired")
             self.state, self._value, self._error, self._failure = state, value, error, failure
-            # Last: who sees it without the lock finds all the rest.
             self.ended_at = time.time()
-            callbacks, self._callbacks = self._callbacks, None
         self.call = self._runner = self._signal = None
         self._listeners = ()
         if self.timer is not None:
             self.timer()
             self.timer = None
         self._ledger.ended(self)
+        with self._ledger.steps:
+            # Last: who sees it without the lock finds all the rest.
+            self.ended = True
+            callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             for callback in callbacks:
                 self._call(callback)
@@ -318,7 +313,7 @@ class Task(Generic[R]):
             log.exception("a callback of task %s failed", self)
 
     def _forget(self, callback: Callback) -> None:
-        with _LOCK:
+        with self._ledger.steps:
             if self._callbacks is not None and callback in self._callbacks:
                 self._callbacks.remove(callback)
 
