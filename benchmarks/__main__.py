@@ -19,6 +19,7 @@ from benchmarks import (
     memory_slope,
     slots_busy,
     slots_model,
+    tasks_overhead,
 )
 from benchmarks.figure import Figure
 
@@ -36,6 +37,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         locality_zipf,
         memory_dispatcher,
         memory_slope,
+        tasks_overhead,
     )
 }
 #: Measured only where it is named: it takes an hour.
