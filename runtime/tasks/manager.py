@@ -5,7 +5,6 @@ import atexit
 import itertools
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -54,21 +53,21 @@ class Limits(Struct, frozen=True, kw_only=True):
 class TaskManager:
     """Runs functions in threads and spawned processes. Thread-safe; nothing starts before the first task.
 
-    ``board`` shows the tasks to other processes; the manager closes it. ``clock`` is for tests.
+    ``board`` shows the tasks to other processes; the manager closes it, and ``timers``, which tests pass.
     """
 
     def __init__(
         self,
         limits: Limits | None = None,
         board: Board | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        timers: Timers | None = None,
     ) -> None:
         self._limits = limits = limits or Limits()
         self._board = board
         self._name = f"task-{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
-        self._timers = Timers(clock)
+        self._timers = Timers() if timers is None else timers
         self._ledger = Ledger(self._timers, limits.keep_s, limits.keep, board)
         self._threads = ThreadRunner(self._timers, limits.grace_s)
         processes = ProcessRunner(self._timers, limits.grace_s)

@@ -15,10 +15,14 @@ FORGOTTEN: Final = 256
 
 
 class Timers:
-    """Calls functions at times of ``clock``, in seconds; they must not block. Its thread starts with the first one."""
+    """Calls functions at times of ``clock``, in seconds; they must not block.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Its thread starts with the first one. Without a thread somebody else calls ``run_due``: a test, whose clock is set.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, threaded: bool = True) -> None:
         self.clock = clock
+        self._threaded = threaded
         self._heap: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._forgotten = 0
@@ -34,7 +38,7 @@ class Timers:
         entry = (self.clock() + delay_s, next(self._order), [action])
         with self._changed:
             heapq.heappush(self._heap, entry)
-            if self._thread is None and not self._closed:
+            if self._thread is None and self._threaded and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="task-timers", daemon=True)
                 self._thread.start()
             if self._heap[0] is entry:

@@ -9,7 +9,7 @@ from typing import Literal
 from runtime.tasks import TaskContext, async_task
 
 #: A test that waits for so long has failed.
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 
 Command = Literal["return", "raise", "check", "report"]
 
@@ -22,6 +22,8 @@ class Gate:
         #: Set when its thread has left it.
         self.left = threading.Event()
         self.commands: SimpleQueue[Command] = SimpleQueue()
+        #: Filled when it has obeyed, and is still there.
+        self.obeyed: SimpleQueue[Command] = SimpleQueue()
 
     def open(self) -> None:
         """Let the task return."""
@@ -34,7 +36,7 @@ def gated(ctx: TaskContext, gate: Gate) -> str:
     gate.started.set()
     try:
         while True:
-            match gate.commands.get(timeout=PATIENCE_S):
+            match command := gate.commands.get(timeout=PATIENCE_S):
                 case "return":
                     return "done"
                 case "raise":
@@ -43,6 +45,7 @@ def gated(ctx: TaskContext, gate: Gate) -> str:
                     ctx.check()
                 case "report":
                     ctx.progress(1, 2, "half")
+            gate.obeyed.put(command)
     finally:
         gate.left.set()
 

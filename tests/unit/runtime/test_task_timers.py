@@ -10,7 +10,7 @@ from tests.unit.runtime.gates import PATIENCE_S, Clock
 
 def test_what_is_due_is_done_in_the_order_of_its_time() -> None:
     clock, done = Clock(), list[str]()
-    timers = Timers(clock)
+    timers = Timers(clock, threaded=False)
     timers.after(2.0, lambda: done.append("second"))
     timers.after(1.0, lambda: done.append("first"))
     timers.after(3.0, lambda: done.append("third"))
@@ -22,7 +22,7 @@ def test_what_is_due_is_done_in_the_order_of_its_time() -> None:
 
 def test_what_is_forgotten_is_not_done_and_takes_no_room() -> None:
     clock, done = Clock(), list[int]()
-    timers = Timers(clock)
+    timers = Timers(clock, threaded=False)
     for number in range(10_000):
         timers.after(3_600.0, lambda number=number: done.append(number))()  # type: ignore[misc]  # a default
     assert len(timers) <= FORGOTTEN + 1
@@ -35,7 +35,7 @@ def test_what_is_forgotten_is_not_done_and_takes_no_room() -> None:
 
 def test_one_that_fails_does_not_keep_the_others_from_their_time(caplog: pytest.LogCaptureFixture) -> None:
     clock, done = Clock(), list[str]()
-    timers = Timers(clock)
+    timers = Timers(clock, threaded=False)
     timers.after(1.0, lambda: [][0])
     timers.after(2.0, lambda: done.append("second"))
     clock.now_s += 2.0

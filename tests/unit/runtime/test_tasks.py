@@ -24,6 +24,7 @@ from runtime.tasks import (
     TaskTimeout,
     async_task,
 )
+from runtime.tasks.timers import Timers
 from schemas.errors import ModelUnavailable
 from tests.unit.runtime.gates import PATIENCE_S, Clock, Gate, gated, opened
 
@@ -261,15 +262,24 @@ def test_ended_tasks_are_found_until_others_take_their_place() -> None:
 
 def test_ended_tasks_are_found_for_a_time() -> None:
     clock = Clock()
-    with TaskManager(FEW, clock=clock) as tasks:
+    timers = Timers(clock, threaded=False)
+    with TaskManager(FEW, timers=timers) as tasks:
         task = tasks.submit(len, "four")
         task.wait(PATIENCE_S)
-        assert tasks.wait(timeout_s=PATIENCE_S)
         clock.now_s += FEW.keep_s - 1
+        timers.run_due()
         assert tasks.get(task.id) is task
         clock.now_s += 2
         with pytest.raises(TaskNotFound, match="kept for 60 s"):
             tasks.get(task.id)
+        # Two that ended at different times: both go at their own, whoever asks or not.
+        tasks.submit(len, "four").wait(PATIENCE_S)
+        clock.now_s += FEW.keep_s / 2
+        tasks.submit(len, "four").wait(PATIENCE_S)
+        for kept in (1, 0):
+            clock.now_s += FEW.keep_s / 2 + 1
+            timers.run_due()
+            assert tasks.counts().kept == kept
 
 
 def test_tasks_are_waited_for_together_and_as_they_end(tasks: TaskManager) -> None:

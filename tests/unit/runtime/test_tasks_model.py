@@ -10,13 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtime.tasks import Limits, QueueFull, Task, TaskManager, TaskNotFound, TasksClosed
 from runtime.tasks.status import State
+from runtime.tasks.timers import Timers
 from tests.unit.runtime.gates import PATIENCE_S, Clock, Command, Gate, gated
 
 LIMITS = Limits(threads=2, queued=2, keep=3, keep_s=50.0, grace_s=10.0)
 DEADLINE_S = 30.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Modelled:
     """What has become of a task, as far as the model knows."""
 
@@ -24,9 +25,6 @@ class Modelled:
     gate: Gate
     state: State = "queued"
     reason: State | None = None
-    deadline_s: float | None = None
-    #: When its thread is given up.
-    given_up_s: float | None = None
     ended_s: float | None = None
 
     @property
@@ -44,6 +42,8 @@ class Model:
     busy: list[Modelled] = field(default_factory=list)
     #: Ended ones, in their order.
     ended: list[Modelled] = field(default_factory=list)
+    #: When a deadline passes, and when a thread is given up (which has no reason).
+    to_come: list[tuple[float, Modelled, State | None]] = field(default_factory=list)
 
     @property
     def queued(self) -> list[Modelled]:
@@ -60,7 +60,17 @@ class Model:
         if one.state == "queued":
             self.end(one, reason)
         else:
-            one.given_up_s = self.clock.now_s + LIMITS.grace_s
+            self.to_come.append((self.clock.now_s + LIMITS.grace_s, one, None))
+
+    def pass_time(self) -> None:
+        due = [entry for entry in self.to_come if entry[0] <= self.clock.now_s]
+        self.to_come = [entry for entry in self.to_come if entry not in due]
+        # What comes at the same moment comes in the order in which it was begun.
+        for _, one, reason in due:
+            if reason is not None:
+                self.stop(one, reason)
+            elif not one.ended:
+                self.end(one, one.reason or "cancelled")
 
     def kept(self) -> list[Modelled]:
         return [
@@ -76,7 +86,8 @@ class TasksAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.tasks = TaskManager(LIMITS, clock=self.clock)
+        self.timers = Timers(self.clock, threaded=False)
+        self.tasks = TaskManager(LIMITS, timers=self.timers)
         self.model = Model(self.clock)
         self.closed = False
 
@@ -93,7 +104,8 @@ class TasksAgainstModel(RuleBasedStateMachine):
                 self.tasks.submit(function, gate)
             return
         one = Modelled(self.tasks.submit(function, gate), gate)
-        one.deadline_s = self.clock.now_s + DEADLINE_S if with_deadline else None
+        if with_deadline:
+            self.model.to_come.append((self.clock.now_s + DEADLINE_S, one, "expired"))
         self.model.all.append(one)
         self._start()
 
@@ -104,6 +116,7 @@ class TasksAgainstModel(RuleBasedStateMachine):
         one.gate.commands.put(command)
         leaves = command in ("return", "raise") or (command == "check" and one.reason is not None)
         if not leaves:
+            assert one.gate.obeyed.get(timeout=PATIENCE_S) == command
             return
         assert one.gate.left.wait(PATIENCE_S)
         self.model.busy.remove(one)
@@ -128,12 +141,8 @@ class TasksAgainstModel(RuleBasedStateMachine):
         until_s = self.clock.now_s + seconds
         while self.clock.now_s < until_s:
             self.clock.now_s += 1.0
-            self.tasks._timers.run_due()
-            for one in self.model.all:
-                if not one.ended and one.given_up_s is not None and one.given_up_s <= self.clock.now_s:
-                    self.model.end(one, one.reason or "cancelled")
-                if one.deadline_s is not None and one.deadline_s <= self.clock.now_s:
-                    self.model.stop(one, "expired")
+            self.timers.run_due()
+            self.model.pass_time()
 
     @precondition(lambda self: not self.model.busy)
     @rule()
@@ -181,5 +190,5 @@ class TasksAgainstModel(RuleBasedStateMachine):
 
 TestTasksAgainstModel = TasksAgainstModel.TestCase
 TestTasksAgainstModel.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
