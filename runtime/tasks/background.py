@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from runtime.tasks.functions import Options, TaskFunction
+from runtime.tasks.life import Call
 from runtime.tasks.pool import Pool
-from runtime.tasks.task import Call, Task
+from runtime.tasks.task import Task
 
 if TYPE_CHECKING:  # it makes these queues
     from runtime.tasks.manager import TaskManager

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from runtime.tasks.errors import TaskNotFound
+from runtime.tasks.life import Life
 from runtime.tasks.status import TaskStatus
 from runtime.tasks.task import Task
 from runtime.tasks.timers import Timers
@@ -64,15 +65,15 @@ class Ledger:
         with self._lock:
             self._open.pop(task.id, None)
 
-    def ended(self, task: Task[Any]) -> None:
+    def ended(self, task: Life[Any]) -> None:
         """It has ended, and is kept for a while if anybody may ask for it."""
         first = False
         with self._lock:
-            self._open.pop(task.id, None)
+            mine = self._open.pop(task.id, None)
             self._ends[task.state] += 1
-            if task.kept and self._keep > 0:
+            if mine is not None and task.kept and self._keep > 0:
                 first = not self._kept
-                self._kept[task.id] = (task, self._timers.clock() + self._keep_s)
+                self._kept[task.id] = (mine, self._timers.clock() + self._keep_s)
                 if len(self._kept) > self._keep:
                     self._kept.popitem(last=False)
             idle = self._idle if self._idle and not self._open else ()

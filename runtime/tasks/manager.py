@@ -15,11 +15,12 @@ from runtime.tasks.background import Background
 from runtime.tasks.errors import QueueFull, TasksClosed
 from runtime.tasks.functions import Options, TaskFunction
 from runtime.tasks.ledger import Board, Counts, Ledger, wait_all
+from runtime.tasks.life import Call
 from runtime.tasks.pool import Pool
 from runtime.tasks.processes import ProcessRunner
 from runtime.tasks.queue import TaskQueue
 from runtime.tasks.status import TaskStatus
-from runtime.tasks.task import Call, Task
+from runtime.tasks.task import Task
 from runtime.tasks.threads import ThreadRunner
 from runtime.tasks.timers import Timers
 

@@ -12,10 +12,10 @@ import msgspec
 
 from runtime.tasks import wire
 from runtime.tasks.errors import Failure, ProcessDied, TaskFailed
+from runtime.tasks.life import Life
 from runtime.tasks.queue import TaskQueue
 from runtime.tasks.spawned import ChildDied, Spawned
 from runtime.tasks.status import Progress, Reason
-from runtime.tasks.task import Task
 from runtime.tasks.timers import Timers
 
 NOT_STARTED: Final = (
@@ -62,7 +62,7 @@ class _Keeper:
         if self._child is not None:
             self._child.bury()
 
-    def stop(self, task: Task[Any], reason: Reason) -> None:
+    def stop(self, task: Life[Any], reason: Reason) -> None:
         """Tell the child, and end it if that does not help."""
         child = self._child
         if child is not None:
@@ -90,7 +90,7 @@ class _Keeper:
             return
         self._child = child
 
-    def _serve(self, task: Task[Any]) -> None:
+    def _serve(self, task: Life[Any]) -> None:
         self._revive()
         child, call = self._child, task.call
         if child is None or call is None:
@@ -111,7 +111,7 @@ class _Keeper:
             child.done()
             _fail(task, error)
 
-    def _hear(self, task: Task[Any], child: Spawned) -> None:
+    def _hear(self, task: Life[Any], child: Spawned) -> None:
         while (frame := child.receive())[:1] == wire.PROGRESS:
             task.report(msgspec.msgpack.decode(memoryview(frame)[1:], type=Progress))
         usable = child.done()
@@ -121,7 +121,7 @@ class _Keeper:
             self._child = None
             child.bury()
 
-    def _lose(self, task: Task[Any], child: Spawned) -> None:
+    def _lose(self, task: Life[Any], child: Spawned) -> None:
         self._child = None
         exit_code = child.bury()
         if task.reason() is not None:
@@ -131,7 +131,7 @@ class _Keeper:
         task.fail(Failure.of(died()), died)
 
 
-def _settle(task: Task[Any], frame: bytes) -> None:
+def _settle(task: Life[Any], frame: bytes) -> None:
     match frame[:1]:
         case wire.RESULT:
             try:
@@ -147,6 +147,6 @@ def _settle(task: Task[Any], frame: bytes) -> None:
             task.fail(failure, partial(TaskFailed, str(task), failure))
 
 
-def _fail(task: Task[Any], error: Exception) -> None:
+def _fail(task: Life[Any], error: Exception) -> None:
     failure = Failure.of(error)
     task.fail(failure, partial(TaskFailed, str(task), failure))

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from runtime.tasks.errors import QueueFull, TasksClosed
-from runtime.tasks.task import Task
+from runtime.tasks.life import Life
 
 
 class _Waiter:
@@ -17,7 +17,7 @@ class _Waiter:
 
     __slots__ = ("taken", "task", "wake")
 
-    def __init__(self, task: Task[Any], wake: Callable[[], None]) -> None:
+    def __init__(self, task: Life[Any], wake: Callable[[], None]) -> None:
         self.task = task
         self.wake = wake
         self.taken: bool | None = None
@@ -34,7 +34,7 @@ class TaskQueue:
         self.name = name
         self.capacity = capacity
         self._lock = threading.Lock()
-        self._tasks: OrderedDict[Task[Any], None] = OrderedDict()
+        self._tasks: OrderedDict[Life[Any], None] = OrderedDict()
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._waiters: deque[_Waiter] = deque()
         self._idle = 0
@@ -54,7 +54,7 @@ class TaskQueue:
         """Whether more tasks wait than workers are idle."""
         return len(self._tasks) > self._idle
 
-    def offer(self, task: Task[Any]) -> bool:
+    def offer(self, task: Life[Any]) -> bool:
         """Put the task into the queue if there is a place for it.
 
         Raises:
@@ -70,7 +70,7 @@ class TaskQueue:
         self._tokens.put(None)
         return True
 
-    def put(self, task: Task[Any], timeout_s: float | None) -> None:
+    def put(self, task: Life[Any], timeout_s: float | None) -> None:
         """Put the task into the queue, waiting for a place; None: for as long as it takes.
 
         Raises:
@@ -88,7 +88,7 @@ class TaskQueue:
             raise
         self._leave(waiter, timeout_s or 0.0)
 
-    async def put_in_loop(self, task: Task[Any], timeout_s: float | None) -> None:
+    async def put_in_loop(self, task: Life[Any], timeout_s: float | None) -> None:
         """As ``put``, for an event loop. A task whose submission is cancelled does not start, or is cancelled too."""
         loop = asyncio.get_running_loop()
         placed = asyncio.Event()
@@ -109,7 +109,7 @@ class TaskQueue:
             raise
         self._leave(waiter, timeout_s or 0.0)
 
-    def get(self) -> Task[Any] | None:
+    def get(self) -> Life[Any] | None:
         """Wait for the next task; None once the queue has ended."""
         with self._lock:
             self._idle += 1
@@ -128,7 +128,7 @@ class TaskQueue:
                     self._tokens.put(None)
                     return None
 
-    def remove(self, task: Task[Any]) -> bool:
+    def remove(self, task: Life[Any]) -> bool:
         """Take a task out; false if it has left the queue."""
         with self._lock:
             if task not in self._tasks:
@@ -158,7 +158,7 @@ class TaskQueue:
             self._ended = True
         self._tokens.put(None)
 
-    def _wait(self, task: Task[Any], wake: Callable[[], None]) -> _Waiter | None:
+    def _wait(self, task: Life[Any], wake: Callable[[], None]) -> _Waiter | None:
         """Stand in line; None if there is a place at once."""
         with self._lock:
             if self._refusal:
@@ -181,7 +181,7 @@ class TaskQueue:
         with contextlib.suppress(QueueFull, TasksClosed):
             self._leave(waiter, 0.0)
             # It got its place in this moment, and nobody gets the task.
-            waiter.task.cancel()
+            waiter.task.stop("cancelled")
 
     def _leave(self, waiter: _Waiter, waited_s: float) -> None:
         with self._lock:

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from runtime.tasks import child, wire
+from runtime.tasks.life import Call, Life
 from runtime.tasks.status import Reason
-from runtime.tasks.task import Call, Task
 
 #: Started afresh, never forked: a fork has the parent's locks, librdkafka's and CUDA's, in whatever state they are.
 _SPAWN: Final = multiprocessing.get_context("spawn")
@@ -38,7 +38,7 @@ class Spawned:
         # itself, and no thread has to hand them over.
         listening, self._control = _SPAWN.Pipe(duplex=False)
         self._lock = threading.Lock()
-        self._task: Task[Any] | None = None
+        self._task: Life[Any] | None = None
         self._number = 0
         self._doomed = False
         self._process = _SPAWN.Process(target=child.main, args=(theirs, listening, os.getpid()), name="headrace-task")
@@ -68,7 +68,7 @@ class Spawned:
         """Whether an idle child is there: it has ended, or is about to, if it has anything to say."""
         return not self._poll.poll(0)
 
-    def send(self, task: Task[Any], call: Call) -> None:
+    def send(self, task: Life[Any], call: Call) -> None:
         """Give the child its next task.
 
         Raises:
@@ -104,14 +104,14 @@ class Spawned:
             self._task = None
             return not self._doomed
 
-    def tell(self, task: Task[Any], reason: Reason) -> None:
+    def tell(self, task: Life[Any], reason: Reason) -> None:
         """Tell the child that its task shall stop."""
         with self._lock:
             if self._task is task:
                 with contextlib.suppress(OSError):
                     self._control.send_bytes(msgspec.msgpack.encode(wire.Stop(self._number, reason)))
 
-    def kill(self, task: Task[Any], with_signal: signal.Signals) -> None:
+    def kill(self, task: Life[Any], with_signal: signal.Signals) -> None:
         """Signal the child, if it still has this task."""
         with self._lock:
             if self._task is not task:

@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from runtime.tasks.errors import Failure, TaskFailed, TaskStopped
+from runtime.tasks.life import Life
 from runtime.tasks.queue import TaskQueue
 from runtime.tasks.status import Reason
-from runtime.tasks.task import Task
 from runtime.tasks.timers import Timers
 
 
@@ -25,11 +25,11 @@ class ThreadRunner:
             # Not until the next one comes: nobody may want its result any more.
             del task
 
-    def stop(self, task: Task[Any], reason: Reason) -> None:  # noqa: ARG002  (its context has told it)
+    def stop(self, task: Life[Any], reason: Reason) -> None:  # noqa: ARG002  (its context has told it)
         """The task has until the grace is over."""
         self._timers.after(self._grace_s, lambda: _abandon(task))
 
-    def _run(self, task: Task[Any]) -> None:
+    def _run(self, task: Life[Any]) -> None:
         call = task.call
         if call is None:
             return
@@ -45,10 +45,10 @@ class ThreadRunner:
             task.succeed(value)
 
 
-def _fail(task: Task[Any], error: BaseException) -> None:
+def _fail(task: Life[Any], error: BaseException) -> None:
     failure = Failure.of(error)
     task.fail(failure, partial(TaskFailed, str(task), failure))
 
 
-def _abandon(task: Task[Any]) -> None:
+def _abandon(task: Life[Any]) -> None:
     task.settle_stopped()

@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime.tasks.errors import TaskTimeout
+from runtime.tasks.life import Life
 from runtime.tasks.status import NO_PROGRESS, Progress
 
-if TYPE_CHECKING:  # it gives out these iterators
-    from runtime.tasks.task import Task
 
-
-def updates(task: "Task[Any]", timeout_s: float | None) -> Iterator[Progress]:
+def updates(task: Life[Any], timeout_s: float | None) -> Iterator[Progress]:
     """The progress as it comes, until the task's end.
 
     Raises:
@@ -35,7 +33,7 @@ def updates(task: "Task[Any]", timeout_s: float | None) -> Iterator[Progress]:
             news.clear()
 
 
-async def async_updates(task: "Task[Any]") -> AsyncIterator[Progress]:
+async def async_updates(task: Life[Any]) -> AsyncIterator[Progress]:
     """As ``updates``, for an event loop."""
     news = asyncio.Event()
     seen = NO_PROGRESS

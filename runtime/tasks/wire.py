@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from runtime.tasks.functions import TaskFunction
+from runtime.tasks.life import Call
 from runtime.tasks.status import Reason
-from runtime.tasks.task import Call
 
 #: Kinds of frames from a child.
 READY: Final = b"+"
