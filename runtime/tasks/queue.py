@@ -45,6 +45,11 @@ class TaskQueue:
         return len(self._tasks)
 
     @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiters)
+
+    @property
     def ended(self) -> bool:
         """Whether the workers are to leave once it is empty."""
         return self._ended
@@ -63,8 +68,8 @@ class TaskQueue:
         with self._lock:
             if self._refusal:
                 raise TasksClosed(self._refusal)
-            # Nobody overtakes those who wait.
-            if self._waiters or len(self._tasks) >= self.capacity:
+            # Nobody is overtaken: while there are any who wait, the queue is full.
+            if len(self._tasks) >= self.capacity:
                 return False
             self._tasks[task] = None
         self._tokens.put(None)
@@ -163,12 +168,13 @@ class TaskQueue:
         with self._lock:
             if self._refusal:
                 raise TasksClosed(self._refusal)
-            waiter = _Waiter(task, wake)
-            self._waiters.append(waiter)
-            if len(self._waiters) > 1 or len(self._tasks) >= self.capacity:
+            if len(self._tasks) >= self.capacity:
+                waiter = _Waiter(task, wake)
+                self._waiters.append(waiter)
                 return waiter
-            self._place_next()
-            return None
+            self._tasks[task] = None
+        self._tokens.put(None)
+        return None
 
     def _place_next(self) -> None:
         waiter = self._waiters.popleft()

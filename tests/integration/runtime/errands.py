@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -60,6 +61,22 @@ def tidy(ctx: TaskContext, trace: str) -> None:
 
 
 @async_task(use_process=True)
+def answer_sigterm(ctx: TaskContext) -> int:
+    """Take SIGTERM for a request to come to an end."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: asked.set())
+    ctx.progress(os.getpid())
+    asked.wait(FOREVER_S)
+    return os.getpid()
+
+
+@async_task(use_process=True)
+def nap(for_s: float) -> int:
+    time.sleep(for_s)
+    return os.getpid()
+
+
+@async_task(use_process=True)
 def stubborn(ctx: TaskContext) -> NoReturn:
     """Neither look at the context nor hear SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -84,16 +101,6 @@ def leave(status: int) -> NoReturn:
 def die(with_signal: int) -> None:
     os.kill(os.getpid(), with_signal)
     time.sleep(FOREVER_S)
-
-
-@async_task(use_process=True)
-def exhaust() -> int:
-    """Want more memory than the process may have, in C, where there is no exception for it."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-    signal.raise_signal(signal.SIGABRT)
-    return 0
 
 
 class Particular(Exception):

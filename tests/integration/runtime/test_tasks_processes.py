@@ -174,6 +174,26 @@ def test_a_task_that_is_told_stops_by_itself(tasks: TaskManager) -> None:
     assert not is_gone(process)
 
 
+def test_what_was_meant_for_one_task_does_not_end_the_next() -> None:
+    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+        task = tasks.submit(errands.obey)
+        process = process_of(task)
+        task.cancel()
+        assert isinstance(task.wait(PATIENCE_S) and task.error(), TaskCancelled)
+        # The same process, and still there when the graces of the first one are over.
+        assert tasks.submit(errands.nap, 3 * GRACE_S).result(PATIENCE_S) == process
+
+
+def test_a_process_that_was_signalled_gets_no_other_task() -> None:
+    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+        task = tasks.submit(errands.answer_sigterm)
+        process = process_of(task)
+        task.cancel()
+        # It came to its end all the same.
+        assert task.result(PATIENCE_S) == process
+        assert tasks.submit(errands.pid).result(PATIENCE_S) != process
+
+
 def test_a_task_that_does_not_listen_gets_sigterm_and_leaves_in_order(tasks: TaskManager, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     task = tasks.submit(errands.tidy, str(trace))
