@@ -43,7 +43,7 @@ class TaskContext:
         return cls("(called directly)", lambda _progress: None, StopSignal())
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far the task is; those who wait for it see it at once. From a process it costs about 20 µs."""
+        """Tell how far the task is; those who wait for it see it at once. From a process it is one message, 3 µs."""
         self._report(Progress(done, total, message))
 
     @property
