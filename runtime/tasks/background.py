@@ -36,11 +36,13 @@ class Background:
         """
         task, options = self._new(function, args, kwargs)
         self._manager.put(task, self._pool, options)
+        task.on_end(lambda: _log(task))
 
     async def put_async(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """As ``put``, and does not block the loop while it waits for a place in the queue."""
         task, options = self._new(function, args, kwargs)
         await self._manager.put_async(task, self._pool, options)
+        task.on_end(lambda: _log(task))
 
     def __len__(self) -> int:
         return len(self._pool.queue)
@@ -51,9 +53,7 @@ class Background:
         options = function.defaults if isinstance(function, TaskFunction) else Options()
         if options.use_process:
             raise TypeError(f"{function!r} wants a process, and background queues have threads: submit it instead")
-        task = self._manager.new(Call(function, args, kwargs), self._pool, options, kept=False)
-        task.on_end(lambda: _log(task))
-        return task, options
+        return self._manager.new(Call(function, args, kwargs), self._pool, options, kept=False), options
 
 
 def _log(task: Task[Any]) -> None:

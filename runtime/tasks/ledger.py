@@ -64,13 +64,16 @@ class Ledger:
         """It was not: the queue did not take it."""
         with self._lock:
             self._open.pop(task.id, None)
+        # For the board, and for whoever has heard of it there.
+        task.settle_stopped()
 
     def ended(self, task: Life[Any]) -> None:
         """It has ended, and is kept for a while if anybody may ask for it."""
         first = False
         with self._lock:
             mine = self._open.pop(task.id, None)
-            self._ends[task.state] += 1
+            if mine is not None:
+                self._ends[task.state] += 1
             if mine is not None and task.kept and self._keep > 0:
                 first = not self._kept
                 self._kept[task.id] = (mine, self._timers.clock() + self._keep_s)

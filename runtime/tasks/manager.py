@@ -225,7 +225,7 @@ class TaskManager:
                     raise QueueFull(queue.name, queue.capacity, 0.0)
                 queue.put(task, _patience_s(options))
         except BaseException:
-            self._withdraw(task)
+            self._ledger.withdrawn(task)
             raise
         pool.grow()
         return task
@@ -239,7 +239,7 @@ class TaskManager:
                     raise QueueFull(queue.name, queue.capacity, 0.0)
                 await queue.put_in_loop(task, _patience_s(options))
         except BaseException:
-            self._withdraw(task)
+            self._ledger.withdrawn(task)
             raise
         pool.grow()
         return task
@@ -250,11 +250,6 @@ class TaskManager:
         options = function.defaults if isinstance(function, TaskFunction) else _PLAIN
         pool = self._process_pool if options.use_process else self._thread_pool
         return self.new(Call(function, args, kwargs), pool, options, kept=True), pool, options
-
-    def _withdraw(self, task: Task[Any]) -> None:
-        if task.timer is not None:
-            task.timer()
-        self._ledger.withdrawn(task)
 
     def _check_open(self) -> None:
         if self.foreign:

@@ -22,8 +22,6 @@ NOT_STARTED: Final = (
     "its process did not start: it ended with {}, and its stderr says why. A script that opens a TaskManager needs "
     '`if __name__ == "__main__":` around what it does.'
 )
-#: A child inherits what its parent's thread blocks, and lets it through once it is prepared.
-_LATER: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 class ProcessRunner:
@@ -35,8 +33,6 @@ class ProcessRunner:
 
     def work(self, queue: TaskQueue) -> None:
         """Run one task after the other in a child, until the queue has ended."""
-        # Python's signals come to the main thread, so this one misses nothing.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _LATER)
         _Keeper(self._timers, self._grace_s).work(queue)
 
 
@@ -100,15 +96,21 @@ class _Keeper:
             task.settle_stopped()
             return
         try:
-            child.send(task, call)
+            frame = child.order(task, call)
+        except Exception as error:  # whatever pickle raises for an argument
+            _fail(task, error)
+            return
+        try:
+            child.send(task, frame)
             if (reason := task.reason()) is not None:
                 # Told before the child had it.
                 self.stop(task, reason)
             self._hear(task, child)
         except ChildDied:
             self._lose(task, child)
-        except Exception as error:  # whatever pickle raises for an argument
-            child.done()
+        except Exception as error:  # no memory for what the child sends: where its frames begin is lost
+            self._child = None
+            child.bury(0.0)
             _fail(task, error)
 
     def _hear(self, task: Life[Any], child: Spawned) -> None:

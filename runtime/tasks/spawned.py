@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+from multiprocessing import resource_tracker
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,8 @@ LEAVE_S: Final = 2.0
 #: multiprocessing looks at all children of a process as it starts one, and two threads that wait for the same child
 #: lose its exit code.
 _STARTING: Final = threading.Lock()
+#: A child inherits what the thread that starts it blocks, and lets it through once it is prepared for it.
+_LATER: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 class ChildDied(Exception):
@@ -43,7 +46,13 @@ class Spawned:
         self._doomed = False
         self._process = _SPAWN.Process(target=child.main, args=(theirs, listening, os.getpid()), name="headrace-task")
         with _STARTING:
-            self._process.start()
+            # It would lift the block below, the first time.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _LATER)
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # Theirs alone now: the sockets end when the child does.
         theirs.close()
         listening.close()
@@ -68,14 +77,20 @@ class Spawned:
         """Whether an idle child is there: it has ended, or is about to, if it has anything to say."""
         return not self._poll.poll(0)
 
-    def send(self, task: Life[Any], call: Call) -> None:
+    def order(self, task: Life[Any], call: Call) -> bytes:
+        """The next task as the child reads it.
+
+        Raises:
+            Exception: whatever pickle raises for what it can't take.
+        """
+        return wire.order(self._number + 1, str(task), call)
+
+    def send(self, task: Life[Any], frame: bytes) -> None:
         """Give the child its next task.
 
         Raises:
             ChildDied: it ended in this moment.
-            Exception: the task can't be pickled.
         """
-        frame = wire.order(self._number + 1, str(task), call)
         with self._lock:
             self._task, self._number = task, self._number + 1
         try:

@@ -1,5 +1,6 @@
 """Tasks in threads: they stop if they look at their context, and can't be stopped otherwise."""
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,8 @@ from runtime.tasks.life import Life
 from runtime.tasks.queue import TaskQueue
 from runtime.tasks.status import Reason
 from runtime.tasks.timers import Timers
+
+log = logging.getLogger(__name__)
 
 
 class ThreadRunner:
@@ -51,4 +54,5 @@ def _fail(task: Life[Any], error: BaseException) -> None:
 
 
 def _abandon(task: Life[Any]) -> None:
-    task.settle_stopped()
+    if task.settle_stopped():
+        log.warning("task %s does not stop: it has ended without its thread, which is busy until it does", task)

@@ -229,6 +229,25 @@ def test_ctrl_c_is_for_the_parent_alone(tasks: TaskManager, pipe: str) -> None:
     assert task.result(PATIENCE_S) == "unharmed"
 
 
+def test_ctrl_c_does_not_end_a_process_that_is_starting() -> None:
+    with TaskManager(Limits(processes=1)) as tasks:
+        before = {child.pid for child in psutil.Process().children()}
+        task = tasks.submit(errands.double, 2)
+        wait_until(lambda: any(map(starting, {child.pid for child in psutil.Process().children()} - before)))
+        for child in psutil.Process().children():
+            if child.pid not in before:
+                os.kill(child.pid, signal.SIGINT)
+        assert task.result(PATIENCE_S) == 4
+
+
+def starting(pid: int) -> bool:
+    """Whether the process is about to become one for tasks."""
+    try:
+        return "spawn_main" in " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_no_process_is_left_when_the_manager_is_closed() -> None:
     with TaskManager(Limits(processes=2, grace_s=GRACE_S)) as tasks:
         running = [tasks.submit(errands.stubborn) for _ in range(2)]

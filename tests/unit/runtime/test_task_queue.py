@@ -9,6 +9,7 @@ from runtime.tasks.functions import Options
 from runtime.tasks.ledger import Ledger
 from runtime.tasks.life import Call, Life
 from runtime.tasks.queue import TaskQueue
+from runtime.tasks.status import Reason
 from runtime.tasks.timers import Timers
 from tests.unit.runtime.gates import PATIENCE_S
 
@@ -103,3 +104,21 @@ def test_workers_that_wait_go_home_although_the_last_task_is_taken_out(queue: Ta
     queue.end()
     queue.remove(task)
     assert queue.get() is None
+
+
+def test_a_task_that_is_stopped_on_its_way_to_a_worker_does_not_begin(queue: TaskQueue) -> None:
+    task = task_of(queue, 1)
+    queue.offer(task)
+    assert queue.get() is task
+    task.stop("cancelled")
+    # Nobody runs it yet, so nobody could be told.
+    assert not task.ended
+    assert not task.begin(Nobody())
+    assert task.ended
+    assert task.state == "cancelled"
+
+
+class Nobody:
+    """Runs nothing."""
+
+    def stop(self, task: Life[object], reason: Reason) -> None: ...
