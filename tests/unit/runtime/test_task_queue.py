@@ -112,10 +112,9 @@ def test_a_task_that_is_stopped_on_its_way_to_a_worker_does_not_begin(queue: Tas
     assert queue.get() is task
     task.stop("cancelled")
     # Nobody runs it yet, so nobody could be told.
-    assert not task.ended
+    assert task.status().state == "queued"
     assert not task.begin(Nobody())
-    assert task.ended
-    assert task.state == "cancelled"
+    assert task.status().state == "cancelled"
 
 
 class Nobody:
