@@ -50,6 +50,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     #: What a task has to stop once it was told. A process has it again after SIGTERM.
     grace_s: float = 5.0
 
+    def __post_init__(self) -> None:
+        for name in ("threads", "processes", "queued"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}; at least 1 is needed, or tasks would never start")
+
 
 class TaskManager:
     """Runs functions in threads and spawned processes. Thread-safe; nothing starts before the first task.

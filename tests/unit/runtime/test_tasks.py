@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, as_completed
 from typing import Any
 
+import msgspec
 import pytest
 
 from runtime.tasks import (
@@ -402,3 +403,9 @@ def test_a_fork_does_not_use_its_parents_manager(tasks: TaskManager) -> None:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert tasks.submit(len, "four").result(PATIENCE_S) == 4
+
+
+@pytest.mark.parametrize("limit", ["threads", "processes", "queued"])
+def test_limits_under_which_nothing_would_start_are_refused(limit: str) -> None:
+    with pytest.raises(ValueError, match=f"{limit} is 0"):
+        msgspec.convert({limit: 0}, Limits)
