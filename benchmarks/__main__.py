@@ -21,6 +21,7 @@ from benchmarks import (
     pools_checkout,
     slots_busy,
     slots_model,
+    tasks_overhead,
 )
 from benchmarks.figure import Figure
 
@@ -40,6 +41,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         memory_slope,
         monitoring_overhead,
         pools_checkout,
+        tasks_overhead,
     )
 }
 #: Measured only where it is named: it takes an hour.
