@@ -76,7 +76,7 @@ class MemoryTier:
     def claim_refresh(self, entry: Entry) -> bool:
         """Whether the caller is the first to see that the entry is to be loaded anew ahead of its end."""
         with self._lock:
-            if entry.fresh_s >= entry.expires_s:
+            if entry.absent or entry.fresh_s >= entry.expires_s:
                 return False
             entry.fresh_s = entry.expires_s
             return True

@@ -136,15 +136,21 @@ def entry_found(recipe: Recipe, key: Key, found: Found, clock: Clock, asked_s: f
 
 def _entry(recipe: Recipe, loaded: Loaded, size_bytes: int, left_s: float, clock: Clock) -> Entry:
     expires_s = clock.monotonic_s() + left_s
-    lead_s = recipe.lifetime.lead_s(clock.draw, loaded.load_s, loaded.life_s)
+    match loaded.kind:
+        case Kind.VALUE:
+            fresh_s = expires_s - recipe.lifetime.lead_s(clock.draw, loaded.load_s, loaded.life_s)
+        case Kind.NOTHING:
+            fresh_s = expires_s
+        case Kind.ABSENT:
+            # A hit has to raise it, not return it.
+            fresh_s = LONG_AGO_S
     return Entry(
         loaded.key.name,
         loaded.value,
         size_bytes + ENTRY_BYTES,
         born_s=loaded.born_s,
         seen_s=loaded.seen_s,
-        # Nothing is not loaded ahead of time, and an error has to be raised, not returned.
-        fresh_s=expires_s - lead_s if loaded.kind is Kind.VALUE else LONG_AGO_S,
+        fresh_s=fresh_s,
         expires_s=expires_s,
         stale_s=expires_s + loaded.stale_s,
         absent=loaded.kind is Kind.ABSENT,
