@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ from runtime.cache.hands import Hands
 from runtime.cache.keys import Key
 from runtime.cache.memory import MemoryTier
 from runtime.cache.recipes import Loaded, OutdatedSchema, Recipe, entry_found, entry_of, prepare
-from runtime.cache.redis_tier import Found, Lease, RedisTier, Taken
+from runtime.cache.redis_tier import Lease, RedisTier, Taken
 from runtime.cache.stats import Tallies
 
 #: How often a process looks whether another one is done: at first, and at most.
@@ -170,7 +171,10 @@ async def _claim(tiers: Tiers, redis: RedisTier, want: Want, hands: Hands) -> Le
             case None:
                 return None
             case Lease():
-                found = _decoded(tiers, want, lease.found, asked_s)
+                found = None
+                # What can't be read was counted as it was read.
+                with suppress(OutdatedSchema, UnreadableValue):
+                    found = lease.found and entry_found(want.recipe, want.key, lease.found, tiers.clock, asked_s)
                 if found and _is_answer(tiers, want, found):
                     await hands.call(partial(redis.release, lease))
                     tiers.tallies.redis_hits.add()
@@ -203,17 +207,12 @@ async def _read(tiers: Tiers, want: Want, hands: Hands) -> Entry | None:
     if tiers.redis is None:
         return None
     asked_s = tiers.clock.monotonic_s()
-    return _decoded(tiers, want, await hands.call(partial(tiers.redis.read, want.key)), asked_s)
-
-
-def _decoded(tiers: Tiers, want: Want, found: Found | None, asked_s: float) -> Entry | None:
-    if found is None:
-        return None
+    found = await hands.call(partial(tiers.redis.read, want.key))
     try:
-        return entry_found(want.recipe, want.key, found, tiers.clock, asked_s)
+        return entry_found(want.recipe, want.key, found, tiers.clock, asked_s) if found else None
     except OutdatedSchema:
         tiers.tallies.outdated.add()
-    except (UnreadableValue, UnicodeDecodeError):
+    except UnreadableValue:
         tiers.tallies.damaged.add()
     return None
 

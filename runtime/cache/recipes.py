@@ -115,7 +115,7 @@ def entry_found(recipe: Recipe, key: Key, found: Found, clock: Clock, asked_s: f
     if header.kind is Kind.ABSENT:
         if recipe.absent is None:
             raise OutdatedSchema
-        value = bytes(found.payload).decode()
+        value = bytes(found.payload).decode(errors="replace")
     elif header.kind is Kind.VALUE:
         value = recipe.codec.decode(found.payload)
     loaded = Loaded(

@@ -30,10 +30,12 @@ if ARGV[3] == '1' then
 elseif not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return {}
 end
-local found = {redis.call('GET', KEYS[1])}
+-- What is no text gives an error, which is a table, and is none of ours: it is written over.
+local entry = redis.pcall('GET', KEYS[1])
+local found = {type(entry) == 'string' and entry}
 for i = 3, #KEYS do
-  local version = redis.call('GET', KEYS[i])
-  if not version then
+  local version = redis.pcall('GET', KEYS[i])
+  if type(version) ~= 'string' then
     version = ARGV[4]
     redis.call('SET', KEYS[i], version, 'PX', ARGV[5])
   elseif redis.call('PTTL', KEYS[i]) < tonumber(ARGV[5]) / 2 then
@@ -66,6 +68,14 @@ for i = 1, #KEYS do
     end
   end
 end
+return 1
+"""
+#: KEYS: what to delete. ARGV: channel, message. A transaction would be refused by a Redis that is full.
+DELETE: Final = """
+for i = 1, #KEYS do
+  redis.call('UNLINK', KEYS[i])
+end
+redis.call('PUBLISH', ARGV[1], ARGV[2])
 return 1
 """
 

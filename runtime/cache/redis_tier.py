@@ -13,7 +13,7 @@ from runtime.cache.breaker import Breaker
 from runtime.cache.clock import Clock
 from runtime.cache.envelope import Damaged, Header, unseal
 from runtime.cache.keys import Key
-from runtime.cache.redis_commands import BEGIN, RENEW, STORE, Names, message
+from runtime.cache.redis_commands import BEGIN, DELETE, RENEW, STORE, Names, message
 from runtime.cache.stats import Tallies
 
 Answer = TypeVar("Answer")
@@ -64,6 +64,7 @@ class RedisTier:
         self._begin = client.register_script(BEGIN)
         self._store = client.register_script(STORE)
         self._renew = client.register_script(RENEW)
+        self._unlink = client.register_script(DELETE)
         self.answers = Breaker(clock)
         self.writes = Breaker(clock)
         self._deletes = Breaker(clock)
@@ -85,7 +86,11 @@ class RedisTier:
         values = self._ask(lambda: cast("list[object]", self._client.mget(keys)))
         if values is None or values[0] is None:
             return None
-        return self._opened(key, values)
+        try:
+            return _opened(key, values)
+        except Damaged:
+            self._tallies.damaged.add()
+            return None
 
     def begin(self, key: Key, *, force: bool = False) -> Lease | Taken | None:
         """The right to load the entry and store it; None where Redis does not give any. ``force`` takes it away."""
@@ -106,7 +111,12 @@ class RedisTier:
         if not values:
             return Taken()
         versions = tuple(version for version in values[1:] if isinstance(version, bytes))
-        return Lease(key, token, versions, self._opened(key, values) if values[0] is not None else None)
+        try:
+            found = _opened(key, values) if values[0] is not None else None
+        except Damaged:
+            # It was counted as it was read.
+            found = None
+        return Lease(key, token, versions, found)
 
     def store(self, lease: Lease, sealed: bytes, keep_s: float, *, announce: bool = False) -> bool:
         """Keep an entry, and give up the lease; False where Redis does not take it, or the lease is gone."""
@@ -155,7 +165,7 @@ class RedisTier:
         """
         with self._lock:
             self._undelivered |= set(names) or {None}
-            if len(self._undelivered) > UNDELIVERED_NAMES:
+            if None in self._undelivered or len(self._undelivered) > UNDELIVERED_NAMES:
                 self._undelivered = {None}
         return self.deliver()
 
@@ -176,23 +186,8 @@ class RedisTier:
         keys: list[str | bytes] = list(self._client.scan_iter(self._names.all_prefixes, 1_000)) if everything else []
         named = tuple(name for name in names if name is not None)
         keys += [key for name in named for key in self._names.deleted_with(name)]
-        with self._client.pipeline(transaction=True) as pipeline:
-            if keys:
-                pipeline.unlink(*keys)
-            pipeline.publish(self._names.channel, message(self._origin, () if everything else named))
-            pipeline.execute()
+        self._unlink(keys, [self._names.channel, message(self._origin, () if everything else named)])
         return True
-
-    def _opened(self, key: Key, values: list[object]) -> Found | None:
-        sealed, versions = values[0], tuple(values[1:])
-        try:
-            if not isinstance(sealed, bytes):
-                raise Damaged("no text")
-            header, payload = unseal(key.name, sealed)
-        except Damaged:
-            self._tallies.damaged.add()
-            return None
-        return Found(header, payload) if header.versions == versions else None
 
     def _ask(self, command: Callable[[], Answer], writes: Breaker | None = None) -> Answer | None:
         """The answer, or None where there is none, or none is worth waiting for now."""
@@ -218,6 +213,14 @@ class RedisTier:
         if writes is not None:
             writes.succeeded()
         return answer
+
+
+def _opened(key: Key, values: list[object]) -> Found | None:
+    sealed, versions = values[0], tuple(values[1:])
+    if not isinstance(sealed, bytes):
+        raise Damaged("no text")
+    header, payload = unseal(key.name, sealed)
+    return Found(header, payload) if header.versions == versions else None
 
 
 def _size(answer: object) -> int:

@@ -87,13 +87,11 @@ def test_the_order_of_a_mapping_does_not_matter(mapping: dict[str, int], random:
 
 
 def test_prefix_version_and_tenant_are_part_of_the_key() -> None:
-    names = {
-        name_of(*parts)
-        for parts in [
-            ("a", 1, "t", ("x",)), ("b", 1, "t", ("x",)), ("a", 2, "t", ("x",)), ("a", 1, "u", ("x",)),
-            ("a", 1, "", ("t", "x")), ("a", 1, "tx", ()), ("a", 1, "t", ("y",)),
-        ]  # fmt: skip
-    }
+    parts = [
+        ("a", 1, "t", ("x",)), ("b", 1, "t", ("x",)), ("a", 2, "t", ("x",)), ("a", 1, "u", ("x",)),
+        ("a", 1, "", ("t", "x")), ("a", 1, "tx", ()), ("a", 1, "t", ("y",)),
+    ]  # fmt: skip
+    names = {name_of(prefix, version, tenant, arguments) for prefix, version, tenant, arguments in parts}
     assert len(names) == 7
 
 
