@@ -160,6 +160,8 @@ class Cache:
         self._asking.shutdown()
         if self._listener:
             self._listener.close()
+        if self._redis:
+            self._redis.close()
         if self._client is not None:
             self._client.close()
 

@@ -4,7 +4,7 @@ A codec reads nothing but data: no pickle, and no class that the bytes name.
 """
 
 from hashlib import sha256
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -49,6 +49,10 @@ class MsgspecCodec(Codec[Value]):
     these; a tuple, say, would come back as a list.
     """
 
+    @overload
+    def __init__(self, type: type[Value]) -> None: ...
+    @overload
+    def __init__(self: "MsgspecCodec[Any]", type: Any) -> None: ...
     def __init__(self, type: Any) -> None:
         self._type = type
         self._encoder = msgspec.msgpack.Encoder()

@@ -8,11 +8,11 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_h
 
 from runtime.cache.cache import Cache
 from runtime.cache.codecs import Codec, MsgspecCodec
-from runtime.cache.identities import Identified, Identities
+from runtime.cache.identities import Identities
 from runtime.cache.keys import Key
 from runtime.cache.lifetimes import Lifetime
 from runtime.cache.process import process_cache
-from runtime.cache.regions import Region
+from runtime.cache.regions import MISSED, Region
 from runtime.cache.stats import RegionStats
 
 P = ParamSpec("P")
@@ -42,6 +42,8 @@ class Options:
 class CachedFunction(Generic[P, R]):
     """A function whose results are kept by its arguments, however they are passed. Thread-safe."""
 
+    __name__: str
+
     def __init__(self, function: Callable[P, Any], options: Options) -> None:
         functools.update_wrapper(self, function)
         self._function = function
@@ -61,8 +63,12 @@ class CachedFunction(Generic[P, R]):
         except (KeyError, TypeError):
             key = self.key(args, kwargs)
         shared, _ = self._regions or self._bind()
-        return self._ask(shared, key, functools.partial(self._function, *args, **kwargs))  # type: ignore[no-any-return]
+        return self._ask(shared, key, args, kwargs)  # type: ignore[no-any-return]
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> "CachedFunction[P, R]": ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> "BoundFunction[R]": ...
     def __get__(self, instance: object, owner: type | None = None) -> "CachedFunction[P, R] | BoundFunction[R]":
         return self if instance is None else BoundFunction(self, instance)
 
@@ -97,22 +103,27 @@ class CachedFunction(Generic[P, R]):
     def call_bound(self, instance: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         """The method's result."""
         region, key = self._bound(instance, args, kwargs)
-        return self._ask(region, key, functools.partial(self._call, instance, *args, **kwargs))
+        return self._ask(region, key, (instance, *args), kwargs)
 
     def invalidate_bound(self, instance: object, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
         """Forget the method's result for these arguments."""
         _, key = self._bound(instance, args, kwargs)
         return self._cache().invalidate(key.name)
 
-    def _ask(self, region: Region[Any], key: Key, load: Callable[[], Any]) -> Any:
-        return region.get_or_load(key, load)
+    def _ask(self, region: Region[Any], key: Key, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        value = region.hit(key)
+        if value is MISSED:
+            return region.get_or_load(key, functools.partial(self._call, *args, **kwargs))
+        return value
 
     def _bound(self, instance: object, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Region[Any], Key]:
         shared, own = self._regions or self._bind()
+        # ``isinstance`` of a protocol would take longer than all the rest.
+        identify = getattr(instance, "cache_key", None)
         if isinstance(instance, type):
             identity: object = instance
-        elif isinstance(instance, Identified):
-            identity = (type(instance), instance.cache_key())
+        elif identify is not None:
+            identity = (type(instance), identify())
         else:
             return own, self._own_key(instance, args, kwargs)
         return shared, self._key((instance, *args), kwargs, identity)
@@ -174,8 +185,8 @@ class CachedFunction(Generic[P, R]):
 class CachedCoroutineFunction(CachedFunction[P, Awaitable[R]], Generic[P, R]):
     """The same for a coroutine function."""
 
-    def _ask(self, region: Region[Any], key: Key, load: Callable[[], Any]) -> Any:
-        return region.get_or_load_async(key, load)
+    def _ask(self, region: Region[Any], key: Key, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+        return region.get_or_load_async(key, functools.partial(self._call, *args, **kwargs))
 
 
 class BoundFunction(Generic[R]):

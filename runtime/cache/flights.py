@@ -15,22 +15,22 @@ class Abandoned(Exception):
 class Flight:
     """A load under way. ``doomed`` once what it loads has been invalidated: then nobody new joins, and none keeps it.
 
-    ``doomed`` belongs to the lock of the memory tier that made it.
+    ``task`` is the task that leads it, if one does; else the thread does. ``doomed`` and ``join`` belong to the lock
+    of the memory tier that made it: once it is out of that one's table, nobody joins.
     """
 
-    def __init__(self, name: str, dependencies: tuple[str, ...]) -> None:
+    def __init__(self, name: str, dependencies: tuple[str, ...], task: "asyncio.Task[object] | None" = None) -> None:
         self.name = name
         self.doomed = False
-        self._names = {name, *dependencies}
+        self._dependencies = dependencies
         self._thread = threading.get_ident()
-        self._task = _current_task()
-        self._outcome: Future[Entry] = Future()
-        # From here on nobody who waits can cancel it for the others.
-        self._outcome.set_running_or_notify_cancel()
+        self._task = task
+        #: Made by the first who joins: most loads have nobody who waits.
+        self._outcome: Future[Entry] | None = None
 
     def depends_on(self, names: Set[str]) -> bool:
         """Whether one of the names is its own or one that it depends on."""
-        return not self._names.isdisjoint(names)
+        return self.name in names or not names.isdisjoint(self._dependencies)
 
     def is_of_this_thread(self) -> bool:
         """Whether to block this thread for it would be to wait for ever, for this thread is to end it."""
@@ -38,32 +38,36 @@ class Flight:
 
     def is_of_this_task(self) -> bool:
         """Whether to await it would be to wait for ever: this task is to end it, or the thread below its loop."""
-        return self.is_of_this_thread() and self._task in (None, _current_task())
+        return self.is_of_this_thread() and self._task in (None, asyncio.current_task())
+
+    def join(self) -> None:
+        """Have it tell its outcome."""
+        if self._outcome is None:
+            self._outcome = Future()
+            # From here on nobody who waits can cancel it for the others.
+            self._outcome.set_running_or_notify_cancel()
 
     def succeed(self, entry: Entry) -> None:
-        """Give everybody who waits the value."""
-        self._outcome.set_result(entry)
+        """Give everybody who waits the value; to be called once it is out of the table."""
+        if self._outcome:
+            self._outcome.set_result(entry)
 
     def fail(self, error: BaseException) -> None:
         """Give everybody who waits the error of the loader; a cancellation is not theirs, and so they try again."""
-        self._outcome.set_exception(error if isinstance(error, Exception) else Abandoned())
+        if self._outcome:
+            self._outcome.set_exception(error if isinstance(error, Exception) else Abandoned())
 
     def wait(self) -> Entry:
-        """The value, once it is there.
+        """The value, once it is there, for who has joined.
 
         Raises:
             Abandoned: nobody loads it any more.
             Exception: what the loader raised.
         """
+        assert self._outcome, "who waits has joined"
         return self._outcome.result()
 
     async def wait_async(self) -> Entry:
         """The same for a task."""
+        assert self._outcome, "who waits has joined"
         return await asyncio.wrap_future(self._outcome)
-
-
-def _current_task() -> "asyncio.Task[object] | None":
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None

@@ -2,13 +2,12 @@
 
 import itertools
 import weakref
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from runtime.cache.keys import NotCacheable
 from schemas.errors import shown
 
 
-@runtime_checkable
 class Identified(Protocol):
     """An instance that says what its methods' results depend on: those that say the same share them, everywhere."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from msgspec import Struct
+
 from runtime.cache.clock import Clock
 from runtime.cache.codecs import UnreadableValue
 from runtime.cache.entries import Entry
@@ -37,8 +39,7 @@ class Tiers:
     tallies: Tallies
 
 
-@dataclass(frozen=True)
-class Want:
+class Want(Struct, frozen=True):
     """An entry that is not in memory, or, with ``refresh``, one newer than ``known``.
 
     ``known`` may stand in for a loader that fails, as long as it may.
@@ -68,17 +69,34 @@ async def lead(tiers: Tiers, want: Want, load: Load, hands: Hands, flight: Fligh
     return entry
 
 
-async def peek(tiers: Tiers, want: Want, hands: Hands) -> Entry | None:
-    """What Redis has, brought to memory; nothing is loaded."""
+def peek(tiers: Tiers, want: Want) -> Entry | None:
+    """What Redis has, brought to memory; nothing is loaded. Blocking."""
+    if tiers.redis is None:
+        return None
     flight, ours = tiers.memory.board(want.key)
     entry = None
     try:
-        entry = await _read(tiers, want, hands)
+        entry = read(tiers, tiers.redis, want)
+        return entry
     finally:
         if ours:
             tiers.memory.land(flight, entry)
             flight.succeed(entry) if entry else flight.fail(Abandoned())
-    return entry
+
+
+def read(tiers: Tiers, redis: RedisTier, want: Want) -> Entry | None:
+    """What Redis has; what can't be read is counted. Blocking."""
+    asked_s = tiers.clock.monotonic_s()
+    found = redis.read(want.key)
+    if found is None:
+        return None
+    try:
+        return entry_found(want.recipe, want.key, found, tiers.clock, asked_s)
+    except OutdatedSchema:
+        tiers.tallies.outdated.add()
+    except UnreadableValue:
+        tiers.tallies.damaged.add()
+    return None
 
 
 async def write(tiers: Tiers, want: Want, value: object, hands: Hands) -> bool:
@@ -111,7 +129,7 @@ async def obtain(tiers: Tiers, want: Want, load: Load, hands: Hands) -> Entry:
     """
     lease, stale = None, want.known
     if tiers.redis is not None:
-        found = await _read(tiers, want, hands)
+        found = await hands.call(partial(read, tiers, tiers.redis, want))
         if found and _is_answer(tiers, want, found):
             tiers.tallies.redis_hits.add()
             return found
@@ -189,7 +207,7 @@ async def _claim(tiers: Tiers, redis: RedisTier, want: Want, hands: Hands) -> Le
             return None
         await hands.sleep(pause_s * (0.5 + tiers.clock.draw()))
         pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
-        found = await _read(tiers, want, hands)
+        found = await hands.call(partial(read, tiers, redis, want))
         if found and _is_answer(tiers, want, found):
             tiers.tallies.redis_hits.add()
             return found
@@ -201,20 +219,6 @@ async def _store(
     sealed = loaded.sealed(recipe.codec.schema, lease.versions)
     keep_s = loaded.life_s + loaded.stale_s
     return await hands.call(partial(redis.store, lease, sealed, keep_s, announce=announce))
-
-
-async def _read(tiers: Tiers, want: Want, hands: Hands) -> Entry | None:
-    if tiers.redis is None:
-        return None
-    asked_s = tiers.clock.monotonic_s()
-    found = await hands.call(partial(tiers.redis.read, want.key))
-    try:
-        return entry_found(want.recipe, want.key, found, tiers.clock, asked_s) if found else None
-    except OutdatedSchema:
-        tiers.tallies.outdated.add()
-    except UnreadableValue:
-        tiers.tallies.damaged.add()
-    return None
 
 
 def _is_answer(tiers: Tiers, want: Want, entry: Entry) -> bool:

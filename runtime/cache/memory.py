@@ -1,5 +1,6 @@
 """The tier in this process: entries, and what is being loaded, so that an invalidation reaches both at once."""
 
+import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -56,21 +57,25 @@ class MemoryTier:
         """What the entries take, about."""
         return self._policy.size_bytes
 
-    def board(self, key: Key, *, replace: bool = False) -> tuple[Flight, bool]:
+    def board(
+        self, key: Key, *, task: "asyncio.Task[object] | None" = None, replace: bool = False
+    ) -> tuple[Flight, bool]:
         """The load of this key that is under way, and False; or a new one, and True: then it is the caller's to end.
 
-        With ``replace`` it is always a new one, and what is loaded or held already is let go.
+        ``task`` is the caller's, if it is one. With ``replace`` it is always a new one, and what is loaded or held
+        already is let go.
         """
         with self._lock:
             flight = self._flights.get(key.name)
             if flight is not None:
                 if not replace:
+                    flight.join()
                     return flight, False
                 flight.doomed = True
             removed = self._policy.remove(key.name) if replace else None
             if removed is not None:
                 self._unlist(removed)
-            flight = self._flights[key.name] = Flight(key.name, key.dependencies)
+            flight = self._flights[key.name] = Flight(key.name, key.dependencies, task)
         return flight, True
 
     def claim_refresh(self, entry: Entry) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from runtime.cache.clock import Clock
 from runtime.cache.codecs import Codec
 from runtime.cache.entries import ENTRY_BYTES, Entry
@@ -44,8 +46,7 @@ class Recipe:
             ) from error
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """What a loader gave, as it is about to be kept: ``payload`` is None where nothing has to be encoded."""
 
     key: Key
@@ -98,7 +99,19 @@ def prepare(
 def entry_of(recipe: Recipe, loaded: Loaded, clock: Clock) -> Entry:
     """As memory holds it."""
     size_bytes = len(loaded.payload) if loaded.payload is not None else recipe.weigh(loaded.value)
-    return _entry(recipe, loaded, size_bytes, loaded.life_s, clock)
+    expires_s = clock.monotonic_s() + loaded.life_s
+    return Entry(
+        loaded.key.name,
+        loaded.value,
+        size_bytes + ENTRY_BYTES,
+        loaded.key.dependencies,
+        loaded.born_s,
+        loaded.seen_s,
+        _fresh_s(recipe, loaded.kind, clock, expires_s, loaded.load_s, loaded.life_s),
+        expires_s,
+        expires_s + loaded.stale_s,
+        loaded.kind is Kind.ABSENT,
+    )
 
 
 def entry_found(recipe: Recipe, key: Key, found: Found, clock: Clock, asked_s: float) -> Entry:
@@ -108,51 +121,37 @@ def entry_found(recipe: Recipe, key: Key, found: Found, clock: Clock, asked_s: f
         OutdatedSchema: another form of the type wrote it.
         UnreadableValue: it is no value of the type, though nothing has damaged it.
     """
-    header = found.header
-    if header.schema != recipe.codec.schema:
+    header, kind = found.header, found.header.kind
+    if header.schema != recipe.codec.schema or (kind is Kind.ABSENT and recipe.absent is None):
         raise OutdatedSchema
     value: object = None
-    if header.kind is Kind.ABSENT:
-        if recipe.absent is None:
-            raise OutdatedSchema
-        value = bytes(found.payload).decode(errors="replace")
-    elif header.kind is Kind.VALUE:
+    if kind is Kind.VALUE:
         value = recipe.codec.decode(found.payload)
-    loaded = Loaded(
-        key=key,
-        kind=header.kind,
-        value=value,
-        payload=None,
-        load_s=header.load_s,
-        born_s=header.born_s,
-        seen_s=asked_s,
-        life_s=header.ttl_s,
-        stale_s=header.stale_s,
-    )
+    elif kind is Kind.ABSENT:
+        value = bytes(found.payload).decode(errors="replace")
     # A clock that is behind the writer's makes nothing live longer than it would have from now.
     age_s = max(0.0, clock.wall_s() - header.born_s)
-    return _entry(recipe, loaded, len(found.payload), header.ttl_s - age_s, clock)
+    expires_s = clock.monotonic_s() + header.ttl_s - age_s
+    return Entry(
+        key.name,
+        value,
+        len(found.payload) + ENTRY_BYTES,
+        key.dependencies,
+        header.born_s,
+        asked_s,
+        _fresh_s(recipe, kind, clock, expires_s, header.load_s, header.ttl_s),
+        expires_s,
+        expires_s + header.stale_s,
+        kind is Kind.ABSENT,
+    )
 
 
-def _entry(recipe: Recipe, loaded: Loaded, size_bytes: int, left_s: float, clock: Clock) -> Entry:
-    expires_s = clock.monotonic_s() + left_s
-    match loaded.kind:
+def _fresh_s(recipe: Recipe, kind: Kind, clock: Clock, expires_s: float, load_s: float, life_s: float) -> float:
+    match kind:
         case Kind.VALUE:
-            fresh_s = expires_s - recipe.lifetime.lead_s(clock.draw, loaded.load_s, loaded.life_s)
+            return expires_s - recipe.lifetime.lead_s(clock.draw, load_s, life_s)
         case Kind.NOTHING:
-            fresh_s = expires_s
+            return expires_s
         case Kind.ABSENT:
             # A hit has to raise it, not return it.
-            fresh_s = LONG_AGO_S
-    return Entry(
-        loaded.key.name,
-        loaded.value,
-        size_bytes + ENTRY_BYTES,
-        born_s=loaded.born_s,
-        seen_s=loaded.seen_s,
-        fresh_s=fresh_s,
-        expires_s=expires_s,
-        stale_s=expires_s + loaded.stale_s,
-        absent=loaded.kind is Kind.ABSENT,
-        dependencies=loaded.key.dependencies,
-    )
+            return LONG_AGO_S

@@ -100,6 +100,8 @@ class Names:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
+        #: What every key of an entry and a version begins with.
+        self.start = f"{namespace}:"
         self.channel = f"{namespace}:invalidated"
         self.all_prefixes = f"{namespace}:p:*"
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from runtime.cache.breaker import Breaker
 from runtime.cache.clock import Clock
+from runtime.cache.connections import Connections
 from runtime.cache.envelope import Damaged, Header, unseal
 from runtime.cache.keys import Key
 from runtime.cache.redis_commands import BEGIN, DELETE, RENEW, STORE, Names, message
@@ -57,6 +58,7 @@ class RedisTier:
 
     def __init__(self, client: "Redis", namespace: str, origin: str, tallies: Tallies, clock: Clock) -> None:
         self._client = client
+        self._reads = Connections(client)
         self._names = Names(namespace)
         self._origin = origin
         self._tallies = tallies
@@ -82,8 +84,9 @@ class RedisTier:
         """The entry, if Redis answers and has it as it was stored."""
         if self._undelivered and not self.deliver():
             return None
-        keys = [self._names.key(name) for name in (key.name, *key.dependencies)]
-        values = self._ask(lambda: cast("list[object]", self._client.mget(keys)))
+        start = self._names.start
+        keys = [start + key.name, *[start + name for name in key.dependencies]]
+        values = self._ask(lambda: cast("list[object]", self._reads.ask("MGET", *keys)))
         if values is None or values[0] is None:
             return None
         try:
@@ -179,6 +182,10 @@ class RedisTier:
             with self._lock:
                 self._undelivered -= told
         return not self._undelivered
+
+    def close(self) -> None:
+        """Close the connections that are not the client's."""
+        self._reads.close()
 
     def _delete(self, names: frozenset[str | None]) -> bool:
         everything = None in names

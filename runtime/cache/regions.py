@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from runtime.cache.entries import Entry
 from runtime.cache.flights import Abandoned
@@ -16,7 +16,9 @@ from runtime.cache.stats import RegionStats, Tally
 
 Value = TypeVar("Value")
 
-BLOCKING: Hands = Blocking()
+BLOCKING: Final[Hands] = Blocking()
+#: What ``Region.hit`` gives instead of a value.
+MISSED: Final = object()
 
 
 class Background:
@@ -59,7 +61,6 @@ class Region(Generic[Value]):
         self._vouch = vouch
         self._background = background
         self._hits, self._misses = Tally(), Tally()
-        # For the hit's sake, which is most calls and all of their time.
         self._find, self._now_s, self._hit = tiers.memory.find, tiers.clock.monotonic_s, self._hits.add
 
     def key(self, *arguments: object, tenant: str = "", tags: tuple[str, ...] = ()) -> Key:
@@ -71,6 +72,17 @@ class Region(Generic[Value]):
         dependencies = self._chain + tag_names(tags) if tags else self._chain
         return Key(name_of(self.prefix, self._version, tenant, arguments), dependencies)
 
+    def hit(self, key: Key) -> Any:
+        """The value if memory has it and it is not to be loaded anew yet, else ``MISSED``."""
+        # Most calls are this and nothing else, so it is four lookups, two comparisons and no lock.
+        entry = self._find(key.name)
+        if entry is not None:
+            now_s = self._now_s()
+            if now_s < entry.fresh_s and (now_s < self._vouch.until_s or now_s < entry.seen_s + BLIND_S):
+                self._hit()
+                return entry.value
+        return MISSED
+
     def get_or_load(self, key: Key, load: Callable[[], Value]) -> Value:
         """The value; ``load`` is called where it is nowhere, by one caller in all processes.
 
@@ -78,13 +90,8 @@ class Region(Generic[Value]):
             NotCacheable: the codec does not take the value.
             Exception: what ``load`` raised, for all who waited for it; the next call tries again.
         """
-        entry = self._find(key.name)
-        if entry is not None:
-            now_s = self._now_s()
-            if now_s < entry.fresh_s and (now_s < self._vouch.until_s or now_s < entry.seen_s + BLIND_S):
-                self._hit()
-                return entry.value  # type: ignore[no-any-return]  # of this region, so of its type
-        return self._value(self._obtain(key, entry, load))
+        value = self.hit(key)
+        return self._value(self._obtain(key, load)) if value is MISSED else value
 
     async def get_or_load_async(self, key: Key, load: Callable[[], Awaitable[Value]]) -> Value:
         """The same for tasks; Redis is asked in another thread.
@@ -92,25 +99,28 @@ class Region(Generic[Value]):
         Raises:
             NotCacheable, Exception: as ``get_or_load``.
         """
-        entry = self._find(key.name)
-        if entry is not None:
-            now_s = self._now_s()
-            if now_s < entry.fresh_s and (now_s < self._vouch.until_s or now_s < entry.seen_s + BLIND_S):
-                self._hit()
-                return entry.value  # type: ignore[no-any-return]
-        return self._value(await self._obtain_async(key, entry, load))
+        value = self.hit(key)
+        return self._value(await self._obtain_async(key, load)) if value is MISSED else value
 
     def get(self, key: Key) -> Value | None:
         """The value, or None where neither tier has it, or has that there is none."""
-        entry = self._known(self._find(key.name))
-        if entry is None or self._now_s() >= entry.expires_s:
-            entry = run(peek(self._tiers, Want(key, self._recipe), BLOCKING))
-            (self._misses if entry is None else self._tiers.tallies.redis_hits).add()
-        else:
+        value = self.hit(key)
+        if value is not MISSED:
+            return value  # type: ignore[no-any-return]
+        entry = self._known(key)
+        if entry is not None and self._now_s() < entry.expires_s:
             self._hit()
+        else:
+            entry = peek(self._tiers, Want(key, self._recipe))
+            (self._misses if entry is None else self._tiers.tallies.redis_hits).add()
         if entry is None or entry.absent or self._now_s() >= entry.expires_s:
             return None
         return entry.value  # type: ignore[no-any-return]
+
+    async def get_async(self, key: Key) -> Value | None:
+        """The same for tasks."""
+        value = self.hit(key)
+        return value if value is not MISSED else await self._background.on_loop.call(lambda: self.get(key))
 
     def put(self, key: Key, value: Value) -> bool:
         """Make this the value, in all processes; False where Redis does not take it: then it is so here alone, and
@@ -129,11 +139,11 @@ class Region(Generic[Value]):
         """Hits of memory, and calls that were none."""
         return RegionStats(hits=self._hits.read(), misses=self._misses.read())
 
-    def _obtain(self, key: Key, entry: Entry | None, load: Callable[[], Value]) -> Entry:
+    def _obtain(self, key: Key, load: Callable[[], Value]) -> Entry:
         async def loading() -> Value:
             return load()
 
-        known = self._known(entry)
+        known = self._known(key)
         if known and self._still_answers(known):
             if self._recipe.lifetime.early and self._tiers.memory.claim_refresh(known):
                 self._background.run(lambda: run(self._refresh(key, known, loading, BLOCKING)))
@@ -152,9 +162,9 @@ class Region(Generic[Value]):
             except Abandoned:
                 continue
 
-    async def _obtain_async(self, key: Key, entry: Entry | None, load: Load) -> Entry:
+    async def _obtain_async(self, key: Key, load: Load) -> Entry:
         hands = self._background.on_loop
-        known = self._known(entry)
+        known = self._known(key)
         if known and self._still_answers(known):
             if self._recipe.lifetime.early and self._tiers.memory.claim_refresh(known):
                 self._background.start(self._refresh(key, known, load, hands))
@@ -162,7 +172,7 @@ class Region(Generic[Value]):
         self._misses.add()
         want = Want(key, self._recipe, known)
         while True:
-            flight, ours = self._tiers.memory.board(key)
+            flight, ours = self._tiers.memory.board(key, task=asyncio.current_task())
             if ours:
                 return await lead(self._tiers, want, load, hands, flight)
             if flight.is_of_this_task():
@@ -183,9 +193,9 @@ class Region(Generic[Value]):
             # The value is good until its end; whoever asks after that is told what is wrong.
             return
 
-    def _known(self, entry: Entry | None) -> Entry | None:
-        """The entry, if memory may be believed."""
-        now_s = self._now_s()
+    def _known(self, key: Key) -> Entry | None:
+        """The entry in memory, if that may be believed, however old it is."""
+        entry, now_s = self._find(key.name), self._now_s()
         return entry if entry and (now_s < self._vouch.until_s or now_s < entry.seen_s + BLIND_S) else None
 
     def _still_answers(self, known: Entry) -> bool:

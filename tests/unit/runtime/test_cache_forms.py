@@ -92,7 +92,7 @@ def test_bytes_are_kept_as_they_are() -> None:
 
 
 def test_tensors_come_back_with_their_types_and_shapes_and_memory_of_their_own() -> None:
-    tensors = {"a": np.arange(6, dtype=np.float16).reshape(2, 3).T, "b": np.array([], dtype=np.int64)}
+    tensors: dict[str, Any] = {"a": np.arange(6, dtype=np.float16).reshape(2, 3).T, "b": np.array([], dtype=np.int64)}
     data = bytearray(TensorsCodec().encode(tensors))
     found = TensorsCodec().decode(memoryview(data))
     data[:] = bytes(len(data))
