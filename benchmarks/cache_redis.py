@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from statistics import median
 from typing import Final
 
@@ -42,8 +43,8 @@ def measure() -> Iterator[Figure]:
             for _ in range(RUNS):
                 mine, theirs = call_us(
                     calls,
-                    lambda key=key: region.get(key),
-                    lambda: decoder.decode(bare.get(BARE)),  # type: ignore[arg-type]
+                    partial(region.get, key),
+                    lambda: decoder.decode(bare.get(BARE)),
                     between=lambda: cache._memory.clear(),
                 )
                 ours.append(mine)
