@@ -33,6 +33,46 @@ def open_cache(redis_url: str) -> Iterator[OpenCache]:
         yield open_cache
 
 
+class Heard:
+    """The names that a cache has heard of, once it has heeded them."""
+
+    def __init__(self, cache: Cache) -> None:
+        assert cache._listener is not None
+        self._heed = cache._listener._on_names
+        self._names: set[str] = set()
+        cache._listener._on_names = self
+
+    def __call__(self, names: tuple[str, ...]) -> None:
+        self._heed(names)
+        self._names.update(names)
+
+    def of(self, name: str) -> bool:
+        return name in self._names
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Caches as of three processes."""
+
+    caches: list[Cache]
+    ears: list[Heard]
+    marks: Iterator[int]
+
+    def hear(self) -> None:
+        """Return once everybody has heeded what was published before."""
+        for origin, cache in enumerate(self.caches):
+            mark = f"mark-{next(self.marks)}"
+            cache.invalidate_tags(mark)
+            others = [ear for number, ear in enumerate(self.ears) if number != origin]
+            until(lambda mark=mark, others=others: all(ear.of(f"t:{mark}") for ear in others))  # type: ignore[misc]
+
+
+@pytest.fixture
+def processes(open_cache: OpenCache) -> Processes:
+    caches = [open_cache(), open_cache(policy=S3Fifo), open_cache(limits=Limits(entries=1))]
+    return Processes(caches, [Heard(cache) for cache in caches], count())
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_processes_agree_with_a_model(processes: Processes, steps: list[tuple[str, int, int, int]]) -> None:
@@ -79,43 +119,3 @@ def test_processes_agree_with_a_model(processes: Processes, steps: list[tuple[st
                     change(each)
                 assert cache.invalidate_prefix("texts") if what == "prefix" else cache.clear()
         processes.hear()
-
-
-class Heard:
-    """The names that a cache has heard of, once it has heeded them."""
-
-    def __init__(self, cache: Cache) -> None:
-        assert cache._listener is not None
-        self._heed = cache._listener._on_names
-        self._names: set[str] = set()
-        cache._listener._on_names = self
-
-    def __call__(self, names: tuple[str, ...]) -> None:
-        self._heed(names)
-        self._names.update(names)
-
-    def of(self, name: str) -> bool:
-        return name in self._names
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Caches as of three processes."""
-
-    caches: list[Cache]
-    ears: list[Heard]
-    marks: Iterator[int]
-
-    def hear(self) -> None:
-        """Return once everybody has heeded what was published before."""
-        for origin, cache in enumerate(self.caches):
-            mark = f"mark-{next(self.marks)}"
-            cache.invalidate_tags(mark)
-            others = [ear for number, ear in enumerate(self.ears) if number != origin]
-            until(lambda mark=mark, others=others: all(ear.of(f"t:{mark}") for ear in others))  # type: ignore[misc]
-
-
-@pytest.fixture
-def processes(open_cache: OpenCache) -> Processes:
-    caches = [open_cache(), open_cache(policy=S3Fifo), open_cache(limits=Limits(entries=1))]
-    return Processes(caches, [Heard(cache) for cache in caches], count())
