@@ -40,6 +40,8 @@ ASKING_THREADS: Final = 8
 class Cache:
     """Memory over Redis; without ``redis`` memory alone. Thread-safe. The client is closed with the cache.
 
+    A client should give up soon and not try again by itself, as those of ``connect`` do, and may not decode responses.
+
     ``weigh`` gives a value's size in bytes where it is not encoded for Redis.
     """
 
@@ -54,6 +56,8 @@ class Cache:
         clock: Clock | None = None,
     ) -> None:
         check_namespace(namespace)
+        if redis is not None and redis.get_connection_kwargs().get("decode_responses"):
+            raise ValueError("The Redis client has decode_responses=True, but entries are bytes. Make it without.")
         clock = clock or Clock()
         self._client = redis
         self._weigh = weigh

@@ -78,6 +78,7 @@ class Listener:
             connection = self._pool.connection_class(**self._pool.connection_kwargs)
             self._connection = connection
             try:
+                self._on_tick()
                 self._listen(connection)
             except (RedisError, OSError, ValueError) as error:
                 # A ValueError is a socket that ``close`` has closed as it was polled.
@@ -85,7 +86,6 @@ class Listener:
                     log.info("the cache does not hear of invalidations: %s", error)
             finally:
                 _disconnect(connection)
-            self._on_tick()
             self._closed.wait(RECONNECT_S)
         self.vouch.until_s = float("-inf")
 
@@ -123,6 +123,9 @@ class Listener:
         if timeout_s <= 0 or not connection.can_read(timeout_s):
             raise RedisTimeout("Redis does not answer the listener")
         reply = connection.read_response(push_request=True)
+        if reply == b"PONG":
+            # In the third version of the protocol; in the second all that a subscriber hears is lists.
+            return [b"pong"]
         if not isinstance(reply, list) or not reply:
             raise RedisError(f"not what a subscriber hears: {reply!r:.100}")
         return reply

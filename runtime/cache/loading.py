@@ -81,7 +81,10 @@ def peek(tiers: Tiers, want: Want) -> Entry | None:
     finally:
         if ours:
             tiers.memory.land(flight, entry)
-            flight.succeed(entry) if entry else flight.fail(Abandoned())
+            if entry and _is_answer(tiers, want, entry):
+                flight.succeed(entry)
+            else:
+                flight.fail(Abandoned())
 
 
 def read(tiers: Tiers, redis: RedisTier, want: Want) -> Entry | None:
@@ -103,22 +106,27 @@ async def write(tiers: Tiers, want: Want, value: object, hands: Hands) -> bool:
     """Make this the value, everywhere; False where Redis did not take it, so that others load theirs."""
     redis, key = tiers.redis, want.key
     flight, _ = tiers.memory.board(key, replace=True)
-    entry = None
     try:
         begun_s = tiers.clock.monotonic_s()
         loaded = prepare(want.recipe, key, value, tiers.clock, begun_s, encoded=redis is not None, failed=False)
         entry = entry_of(want.recipe, loaded, tiers.clock)
-        if redis is None:
-            return True
-        lease = await hands.call(partial(redis.begin, key, force=True))
-        if isinstance(lease, Lease) and await _store(redis, want.recipe, lease, loaded, hands, announce=True):
-            return True
-        # What others hold is not the value any more, be it that they have to load it.
-        await hands.call(partial(redis.invalidate, (key.name,)))
-        return False
-    finally:
-        tiers.memory.land(flight, entry)
-        flight.succeed(entry) if entry else flight.fail(Abandoned())
+        stored = redis is None or await _write(redis, want, loaded, hands)
+    except BaseException:
+        tiers.memory.land(flight, None)
+        flight.fail(Abandoned())
+        raise
+    tiers.memory.land(flight, entry)
+    flight.succeed(entry)
+    return stored
+
+
+async def _write(redis: RedisTier, want: Want, loaded: Loaded, hands: Hands) -> bool:
+    lease = await hands.call(partial(redis.begin, want.key, force=True))
+    if isinstance(lease, Lease) and await _store(redis, want.recipe, lease, loaded, hands, announce=True):
+        return True
+    # What others hold is not the value any more, be it that they have to load it.
+    await hands.call(partial(redis.invalidate, (want.key.name,)))
+    return False
 
 
 async def obtain(tiers: Tiers, want: Want, load: Load, hands: Hands) -> Entry:

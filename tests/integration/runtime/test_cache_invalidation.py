@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from runtime.cache import BLIND_S, Cache, Clock
 from tests.integration.runtime.cache_sight import OpenCache, never, opener, texts, until
@@ -219,3 +220,22 @@ def test_namespaces_do_not_see_each_other(open_cache: OpenCache, server: RedisSe
     assert two.get(two.key("a")) is None
     with server.client() as client:
         assert {key.split(b":")[0] for key in client.scan_iter("*")} == {b"one"}
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_client_of_either_protocol_will_do(server: RedisServer, open_cache: OpenCache, protocol: int) -> None:
+    other = open_cache()
+    with closing(Cache(Redis.from_url(server.url, protocol=protocol))) as cache:
+        until(lambda: cache.stats().listening)
+        region = texts(cache)
+        region.put(region.key("a"), "old")
+        texts(other).put(region.key("a"), "new")
+        until(lambda: region.get(region.key("a")) == "new")
+
+
+def test_a_client_that_decodes_is_refused(server: RedisServer) -> None:
+    with (
+        Redis.from_url(server.url, decode_responses=True) as client,
+        pytest.raises(ValueError, match="decode_responses"),
+    ):
+        Cache(client)

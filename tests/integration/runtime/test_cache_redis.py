@@ -10,8 +10,8 @@ import pytest
 from msgspec import Struct
 from redis import Redis
 
-from runtime.cache import Cache, Lifetime, MsgspecCodec, NotCacheable
-from runtime.cache.redis_tier import LEASE_S
+from runtime.cache import Cache, Key, Lifetime, MsgspecCodec, NotCacheable
+from runtime.cache.redis_tier import LEASE_S, Found
 from runtime.cache.tensors import TensorsCodec
 from tests.integration.runtime.cache_sight import LIFETIME, OpenCache, never, opener, texts, until
 
@@ -263,3 +263,32 @@ def test_a_put_is_not_overwritten_by_a_load_that_began_before_it(open_cache: Ope
     assert one.get_or_load(key, load) == "old"
     assert two.get(key) == "put"
     assert texts(open_cache()).get_or_load(key, never) == "put"
+
+
+def test_who_waits_for_a_read_of_a_value_past_its_time_loads_it(open_cache: OpenCache) -> None:
+    cache = open_cache()
+    lifetime = Lifetime(ttl_s=0.2, jitter=0, early=0, stale_s=60)
+    writer, region = texts(open_cache(), lifetime), texts(cache, lifetime)
+    key = region.key("a")
+    writer.put(key, "old")
+    until(lambda: writer.get(key) is None)
+    read, waits = threading.Event(), threading.Event()
+    tier = cache._redis
+    assert tier is not None
+    answered = tier.read
+
+    def slow(key: Key) -> Found | None:
+        found = answered(key)
+        if not read.is_set():
+            read.set()
+            waits.wait(10)
+        return found
+
+    tier.read = slow  # type: ignore[method-assign]  # the moment between two steps
+    with ThreadPoolExecutor(2) as threads:
+        peeked = threads.submit(region.get, key)
+        assert read.wait(10)
+        loaded = threads.submit(region.get_or_load, key, lambda: "new")
+        until(lambda: region.stats().misses == 1)
+        waits.set()
+        assert (peeked.result(), loaded.result()) == (None, "new")
