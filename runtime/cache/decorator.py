@@ -20,8 +20,8 @@ R = TypeVar("R")
 
 #: Calls whose keys are remembered, so that a hit does not have to make one; then all are forgotten.
 KEYS_REMEMBERED: Final = 4_096
-#: Equal only if they are the same, given the same type. A zero has a sign, and so is not remembered as a float.
-_REMEMBERED: Final = frozenset({type(None), bool, int, str, bytes, float})
+#: Longer texts are not remembered: they would take more memory than the cache.
+LONGEST_REMEMBERED: Final = 256
 
 Tags = tuple[str, ...] | Callable[..., tuple[str, ...]]
 
@@ -155,7 +155,7 @@ class CachedFunction(Generic[P, R]):
     def _remember(
         self, call: tuple[object, ...], args: tuple[object, ...], kwargs: dict[str, object], key: Key
     ) -> None:
-        if kwargs or not all(type(each) in _REMEMBERED and (type(each) is not float or each) for each in args):
+        if kwargs or not all(map(_is_remembered, args)):
             return
         if len(self._keys) >= KEYS_REMEMBERED:
             self._keys.clear()
@@ -180,6 +180,20 @@ class CachedFunction(Generic[P, R]):
         )
         self._regions = shared, own
         return self._regions
+
+
+def _is_remembered(argument: object) -> bool:
+    """Whether arguments of its type are equal only if they are the same, and it is small."""
+    match argument:
+        case None | bool() | int():
+            return type(argument) in (type(None), bool, int)
+        case float():
+            # Of the zeros there are two.
+            return type(argument) is float and argument != 0
+        case str() | bytes():
+            return type(argument) in (str, bytes) and len(argument) <= LONGEST_REMEMBERED
+        case _:
+            return False
 
 
 class CachedCoroutineFunction(CachedFunction[P, Awaitable[R]], Generic[P, R]):

@@ -1,5 +1,6 @@
 """The tier that processes share. Redis slow, away, full or read-only is never an error: there is nothing to get."""
 
+import itertools
 import secrets
 import threading
 from collections.abc import Callable
@@ -72,8 +73,9 @@ class RedisTier:
         self._deletes = Breaker(clock)
         self._lock = threading.Lock()
         self._leases: dict[str, bytes] = {}
-        #: None among them is everything.
-        self._undelivered: set[str | None] = set()
+        #: Each with a number of its own, for it may be invalidated once more while it is told; None is everything.
+        self._undelivered: dict[str | None, int] = {}
+        self._numbers = itertools.count()
 
     @property
     def undelivered(self) -> int:
@@ -167,20 +169,22 @@ class RedisTier:
         False where Redis does not take it: it is repeated until it does, and until then nothing is read from there.
         """
         with self._lock:
-            self._undelivered |= set(names) or {None}
+            self._undelivered.update((name, next(self._numbers)) for name in names or (None,))
             if None in self._undelivered or len(self._undelivered) > UNDELIVERED_NAMES:
-                self._undelivered = {None}
+                self._undelivered = {None: next(self._numbers)}
         return self.deliver()
 
     def deliver(self) -> bool:
         """Tell Redis what it has still to be told; whether it has been told everything."""
         with self._lock:
-            told = frozenset(self._undelivered)
+            told = dict(self._undelivered)
         if told:
-            if self._ask(lambda: self._delete(told), self._deletes) is None:
+            if self._ask(lambda: self._delete(frozenset(told)), self._deletes) is None:
                 return False
             with self._lock:
-                self._undelivered -= told
+                for name, number in told.items():
+                    if self._undelivered.get(name) == number:
+                        del self._undelivered[name]
         return not self._undelivered
 
     def close(self) -> None:

@@ -239,3 +239,24 @@ def test_a_client_that_decodes_is_refused(server: RedisServer) -> None:
         pytest.raises(ValueError, match="decode_responses"),
     ):
         Cache(client)
+
+
+def test_what_is_invalidated_again_while_it_is_told_is_told_again(open_cache: OpenCache, way: Way) -> None:
+    cache = open_cache(way.url)
+    tier = cache._redis
+    assert tier is not None
+    told, deletes = [], tier._delete
+
+    def delete(names: frozenset[str | None]) -> bool:
+        told.append(names)
+        done = deletes(names)
+        if len(told) == 1:
+            way.hang_up()
+            assert not cache.invalidate("t:model")
+        return done
+
+    tier._delete = delete  # type: ignore[method-assign]  # the moment between two steps
+    cache.invalidate("t:model")
+    assert cache.stats().undelivered == 1
+    way.release()
+    until(lambda: cache.stats().undelivered == 0)

@@ -246,3 +246,13 @@ def test_without_a_cache_that_of_the_process_is_used_from_the_moment_it_is_set(c
 def test_what_is_no_time_is_refused_where_it_is_written() -> None:
     with pytest.raises(ValueError, match="ttl_s"):
         cache_result(key_prefix="f", ttl=0)
+
+
+def test_long_arguments_are_not_held_for_the_sake_of_their_keys(cache: Cache) -> None:
+    @cache_result(key_prefix="long", ttl=60, cache=cache)
+    def f(prompt: str) -> int:
+        return len(prompt)
+
+    assert [f("x" * 10_000), f("x" * 10_000), f("x")] == [10_000, 10_000, 1]
+    assert f.cache_info().hits == 1
+    assert len(f._keys) == 1
