@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    cache_contention,
+    cache_hit,
+    cache_hit_ratio,
+    cache_redis,
+    cache_stampede,
     dispatch_admission,
     dispatch_bare,
     e2e_noop,
@@ -42,6 +47,11 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         monitoring_overhead,
         pools_checkout,
         tasks_overhead,
+        cache_hit,
+        cache_contention,
+        cache_redis,
+        cache_hit_ratio,
+        cache_stampede,
     )
 }
 #: Measured only where it is named: it takes an hour.
