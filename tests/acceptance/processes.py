@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,9 @@ STOP_S: Final = 20.0
 
 
 class HeadraceProcess:
-    """``python -m module`` with an environment of its own; its log is kept beside its ready file."""
+    """``python -m command`` with an environment of its own; its log is kept beside its ready file."""
 
-    def __init__(self, name: str, module: str, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         self._ready = directory / f"{name}.ready"
@@ -31,7 +31,7 @@ class HeadraceProcess:
         self._reader = os.open(self._ready, os.O_RDONLY | os.O_NONBLOCK)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -145,6 +145,6 @@ class Platform:
             process.close()
 
     def _start(self, name: str, module: str, own: Mapping[str, str]) -> HeadraceProcess:
-        process = HeadraceProcess(name, module, self.directory, {**self._environment, **own})
+        process = HeadraceProcess(name, [module], self.directory, {**self._environment, **own})
         self._processes.append(process)
         return process

@@ -54,7 +54,7 @@ def start_dispatcher(broker: str, database: Database, tmp_path: Path) -> Iterato
     def start(**settings: str) -> HeadraceProcess:
         process = HeadraceProcess(
             f"dispatcher-{len(started)}",
-            "streams",
+            ["streams"],
             tmp_path,
             {
                 "HEADRACE_KAFKA": broker,
