@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    database_batch,
     dispatch_admission,
     dispatch_bare,
     e2e_noop,
@@ -36,6 +37,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         locality_zipf,
         memory_dispatcher,
         memory_slope,
+        database_batch,
     )
 }
 #: Measured only where it is named: it takes an hour.

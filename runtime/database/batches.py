@@ -31,7 +31,7 @@ class Insert:
     def __init__(self, table: str, columns: Columns, keys: Sequence[str] = ()) -> None:
         self._columns = columns
         self._keys = tuple(keys)
-        order = f'ORDER BY "number" {_on_conflict(keys)}' if keys else ""
+        order = f'ORDER BY "#" {_on_conflict(keys)}' if keys else ""
         self._statement = prepared(
             f"INSERT INTO {_known(table)} ({columns.listed()}) SELECT {columns.listed()} "  # noqa: S608
             f"FROM {unnest(columns)} {order}"
@@ -83,7 +83,7 @@ class Copy:
 
 
 def unnest(columns: Columns) -> str:
-    """Rows of a FROM clause, as ``item`` with a ``number`` from 1; ``arrays`` gives its parameters.
+    """Rows of a FROM clause, as ``item``, with a number ``"#"`` from 1; ``arrays`` gives its parameters.
 
     Raises:
         ValueError: a column is a list, which ``unnest`` would take apart too (a bug).
@@ -91,7 +91,7 @@ def unnest(columns: Columns) -> str:
     if lists := [column.name for column in columns.columns if column.is_list]:
         raise ValueError(f"{', '.join(lists)}: unnest takes lists of lists apart; use Copy")
     places = ", ".join(f"CAST(:{column.name} AS {column.type_name}[])" for column in columns.columns)
-    return f'unnest({places}) WITH ORDINALITY AS item({columns.listed()}, "number")'
+    return f'unnest({places}) WITH ORDINALITY AS item({columns.listed()}, "#")'
 
 
 def arrays(columns: Columns, rows: Sequence[Row]) -> dict[str, object]:

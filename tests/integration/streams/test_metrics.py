@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
 import pytest
 
+from runtime.database import Database
+from runtime.database.samples import names
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics
 from schemas import topics
@@ -41,3 +44,21 @@ def test_every_process_is_on_the_page_and_promtool_has_nothing_to_say(
     assert "headrace_dispatch_waiting_jobs" in text
     checked = subprocess.run([promtool, "check", "metrics"], input=text.encode(), capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_every_process_has_a_history_in_postgres(
+    publisher: Publisher, start_dispatcher: StartDispatcher, database: Database
+) -> None:
+    start_dispatcher()
+    worker = Metrics("worker")
+    worker.counter("headrace_worker_jobs_total", "Jobs run.", ("kind",)).labels("generate").inc(3)
+    event = worker.event()
+    publisher.publish(topics.METRICS, event, key=event.source, event_id="z", traceparent=new_traceparent())
+    since = datetime.now(UTC) - timedelta(minutes=2)
+
+    def stored() -> list[tuple[str, str]]:
+        with database.begin() as connection:
+            return names(connection, since, since + timedelta(hours=1))
+
+    found = until(stored, lambda rows: (worker.source, 'headrace_worker_jobs_total{kind="generate"}') in rows)
+    assert any(source.startswith("dispatcher-") for source, _ in found)

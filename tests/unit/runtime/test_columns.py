@@ -50,7 +50,9 @@ def test_a_row_of_another_length_is_refused() -> None:
         Columns(a="text", b="text").texts([("x", "y"), ("x",)])
 
 
-@pytest.mark.parametrize("types", [{"A": "text"}, {'a"b': "text"}, {"a": "varchar"}, {"a": "json[]"}, {"a": "text[][]"}])
+@pytest.mark.parametrize(
+    "types", [{"A": "text"}, {'a"b': "text"}, {"a": "varchar"}, {"a": "json[]"}, {"a": "text[][]"}]
+)
 def test_a_column_that_can_not_be_written_is_a_bug(types: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="a type one of"):
         Columns(**types)

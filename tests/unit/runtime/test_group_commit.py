@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -269,15 +269,17 @@ def test_a_row_that_its_thread_takes_back_in_time_is_not_written(table: Table, o
 def test_the_answers_of_a_loop_that_is_closed_disturb_nobody(table: Table, open_commit: Open) -> None:
     commit = open_commit()
     busy(table, commit)
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(commit.write_async(1))
-    loop.run_until_complete(asyncio.sleep(0))
-    # As by a loop that ended with its thread: the task hears no more of it.
-    task.get_coro().close()  # type: ignore[union-attr]
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
-    loop.close()
+
+    async def begin() -> Coroutine[Any, Any, str]:
+        waiting = commit.write_async(1)
+        # As far as it goes without its answer.
+        waiting.send(None)
+        return waiting
+
+    waiting = asyncio.run(begin())
     table.open.set()
     assert commit.write(2) == "2"
+    waiting.close()
 
 
 def test_a_callback_that_finds_no_room_does_not_wait_for_itself(table: Table, open_commit: Open) -> None:
@@ -296,7 +298,7 @@ def test_a_callback_that_finds_no_room_does_not_wait_for_itself(table: Table, op
         found.result(SOON_S)
 
 
-def test_close_stores_what_is_here_and_takes_no_more(table: Table, open_commit: Open) -> None:
+def test_close_stores_what_is_here_and_takes_no_more(open_commit: Open) -> None:
     commit = open_commit(Bounds(rows=2, linger_s=NEVER_S))
     answers = [commit.submit(number) for number in range(5)]
     assert commit.close()
