@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
 from runtime.database import Database
-from runtime.database.group_commit import Bounds, GroupCommit, GroupCommitClosed, RoomTimeout
+from runtime.database.group_commit import Bounds, GroupCommit, GroupCommitClosed, Pending, RoomTimeout
 from runtime.database.partitions import PartitionKeeper
 from runtime.database.samples import PARTITIONS, MetricSample, Stored, store
 from schemas.errors import ServerUnreachable
@@ -135,7 +134,7 @@ class History:
         self._keeper.close()
         self._commit.close(CLOSE_S)
 
-    def _count(self, answer: Future[Stored]) -> None:
+    def _count(self, answer: Pending[MetricSample, Stored]) -> None:
         error = answer.exception()
         if error is None:
             self._samples.labels(answer.result().value).inc()

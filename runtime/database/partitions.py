@@ -164,4 +164,3 @@ def day_of(at: datetime) -> date:
 
 def _start(day: date) -> str:
     return f"'{day.isoformat()} 00:00:00+00'"
-

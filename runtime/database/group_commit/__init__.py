@@ -5,6 +5,7 @@ handed in. It is for rows that do not depend on each other: one that Postgres re
 """
 
 from runtime.database.group_commit.buffer import Bounds, GroupCommitClosed, RoomTimeout
+from runtime.database.group_commit.pending import Pending
 from runtime.database.group_commit.writer import GroupCommit, Statistics
 
-__all__ = ["Bounds", "GroupCommit", "GroupCommitClosed", "RoomTimeout", "Statistics"]
+__all__ = ["Bounds", "GroupCommit", "GroupCommitClosed", "Pending", "RoomTimeout", "Statistics"]

@@ -9,7 +9,7 @@ from typing import Generic
 
 from msgspec import Struct
 
-from runtime.database.group_commit.entry import Answer, Entry, Row
+from runtime.database.group_commit.pending import Answer, Pending, Row
 from schemas.errors import HeadraceError
 
 
@@ -46,10 +46,10 @@ class Buffer(Generic[Row, Answer]):
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._changed = threading.Condition(threading.Lock())
-        self._entries: deque[Entry[Row, Answer]] = deque()
-        self._entries_bytes = 0
+        self._waiting: deque[Pending[Row, Answer]] = deque()
+        self._waiting_bytes = 0
         #: Those that have no room yet, with what tells when they have come in.
-        self._line: deque[tuple[Future[None], Entry[Row, Answer]]] = deque()
+        self._line: deque[tuple[Future[None], Pending[Row, Answer]]] = deque()
         self._held_rows = 0
         self._held_bytes = 0
         self._closed = False
@@ -57,7 +57,7 @@ class Buffer(Generic[Row, Answer]):
         self.waits = 0
         self.waited_s = 0.0
 
-    def enter(self, entry: Entry[Row, Answer]) -> Future[None] | None:
+    def enter(self, pending: Pending[Row, Answer]) -> Future[None] | None:
         """Take a row; where there is no room for it, what tells when it has come in. Cancelled before, it never does.
 
         Raises:
@@ -67,12 +67,12 @@ class Buffer(Generic[Row, Answer]):
             if self._closed:
                 raise GroupCommitClosed("The writer is closed and takes no more rows. Open another one.")
             # Who came before comes in before.
-            if not self._line and self._has_room(entry):
-                self._put(entry)
+            if not self._line and self._has_room(pending):
+                self._put(pending)
                 return None
             self.waits += 1
             room: Future[None] = Future()
-            self._line.append((room, entry))
+            self._line.append((room, pending))
             # No company comes any more for those that are here.
             self._changed.notify()
             return room
@@ -94,27 +94,27 @@ class Buffer(Generic[Row, Answer]):
                     f"there was no room for another within {timeout_s:g} s. Wait, and repeat this."
                 ) from None
 
-    def gathered(self) -> list[Entry[Row, Answer]]:
+    def gathered(self) -> list[Pending[Row, Answer]]:
         """The next batch, once it is full or its first row has waited; none when all is done."""
         with self._changed:
-            self._changed.wait_for(lambda: self._entries or self._closed)
-            while self._entries and not self._closed and not self._is_full():
-                left_s = self._entries[0].since_s + self._bounds.linger_s - time.monotonic()
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            while self._waiting and not self._closed and not self._is_full():
+                left_s = self._waiting[0].since_s + self._bounds.linger_s - time.monotonic()
                 if left_s <= 0 or not self._changed.wait(left_s):
                     break
             return self._taken()
 
-    def leave(self, batch: Sequence[Entry[Row, Answer]]) -> None:
+    def leave(self, batch: Sequence[Pending[Row, Answer]]) -> None:
         """Give the batch's room to those who wait for it, in turn."""
         now_s = time.monotonic()
         with self._changed:
             self._held_rows -= len(batch)
-            self._held_bytes -= sum(entry.size_bytes for entry in batch)
+            self._held_bytes -= sum(pending.size_bytes for pending in batch)
             while self._line and self._has_room(self._line[0][1]):
-                room, entry = self._line.popleft()
+                room, pending = self._line.popleft()
                 if room.set_running_or_notify_cancel():
-                    self.waited_s += now_s - entry.since_s
-                    self._put(entry)
+                    self.waited_s += now_s - pending.since_s
+                    self._put(pending)
                     room.set_result(None)
 
     def close(self) -> None:
@@ -123,42 +123,42 @@ class Buffer(Generic[Row, Answer]):
             self._closed = True
             self._changed.notify()
 
-    def give_up(self) -> list[Entry[Row, Answer]]:
+    def give_up(self) -> list[Pending[Row, Answer]]:
         """Forget what is here, and tell those who wait for room; the rows that had come in."""
         with self._changed:
-            rest, line = list(self._entries), list(self._line)
-            self._entries.clear()
+            rest, line = list(self._waiting), list(self._line)
+            self._waiting.clear()
             self._line.clear()
         for room, _ in line:
             if room.set_running_or_notify_cancel():
                 room.set_exception(GroupCommitClosed("The writer was closed before it had room. Open another one."))
         return rest
 
-    def _has_room(self, entry: Entry[Row, Answer]) -> bool:
-        fits = self._held_bytes + entry.size_bytes <= self._bounds.held_bytes
+    def _has_room(self, pending: Pending[Row, Answer]) -> bool:
+        fits = self._held_bytes + pending.size_bytes <= self._bounds.held_bytes
         return not self._held_rows or (fits and self._held_rows < self._bounds.held_rows)
 
-    def _put(self, entry: Entry[Row, Answer]) -> None:
-        self._entries.append(entry)
-        self._entries_bytes += entry.size_bytes
+    def _put(self, pending: Pending[Row, Answer]) -> None:
+        self._waiting.append(pending)
+        self._waiting_bytes += pending.size_bytes
         self._held_rows += 1
-        self._held_bytes += entry.size_bytes
-        if len(self._entries) == 1 or self._is_full():
+        self._held_bytes += pending.size_bytes
+        if len(self._waiting) == 1 or self._is_full():
             self._changed.notify()
 
     def _is_full(self) -> bool:
         """Whether a whole batch is here, or nothing more can come."""
         bounds = self._bounds
-        enough = len(self._entries) >= bounds.rows or self._entries_bytes >= bounds.size_bytes
+        enough = len(self._waiting) >= bounds.rows or self._waiting_bytes >= bounds.size_bytes
         return enough or bool(self._line)
 
-    def _taken(self) -> list[Entry[Row, Answer]]:
-        batch: list[Entry[Row, Answer]] = []
+    def _taken(self) -> list[Pending[Row, Answer]]:
+        batch: list[Pending[Row, Answer]] = []
         size_bytes = 0
-        while self._entries and len(batch) < self._bounds.rows:
-            size_bytes += self._entries[0].size_bytes
+        while self._waiting and len(batch) < self._bounds.rows:
+            size_bytes += self._waiting[0].size_bytes
             if batch and size_bytes > self._bounds.size_bytes:
                 break
-            batch.append(self._entries.popleft())
-            self._entries_bytes -= batch[-1].size_bytes
+            batch.append(self._waiting.popleft())
+            self._waiting_bytes -= batch[-1].size_bytes
         return batch

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Final, Generic
 
 from msgspec import Struct
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 
 from runtime.database.engine import Database
 from runtime.database.group_commit.buffer import Bounds, Buffer, GroupCommitClosed
-from runtime.database.group_commit.entry import Answer, Entry, Row, size_of
+from runtime.database.group_commit.pending import Answer, Pending, Row, answer_all, begun, size_of
 from runtime.database.group_commit.refusals import concerns_all, refusal
 from runtime.database.thread import BACKOFF_LIMIT_S, BACKOFF_S
 from schemas.errors import ServerUnreachable
@@ -68,6 +67,8 @@ class GroupCommit(Generic[Row, Answer]):
         self._patience_s = patience_s
         self._size = size_bytes
         self._buffer: Buffer[Row, Answer] = Buffer(bounds or Bounds())
+        #: Guards all answers, and tells who waits for one.
+        self._answered = threading.Condition(threading.Lock())
         self._given_up = threading.Event()
         self._batches = self._rows = self._refused = self._lost = self._halved = self._retried = 0
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
@@ -81,7 +82,7 @@ class GroupCommit(Generic[Row, Answer]):
             self._buffer.waits, self._buffer.waited_s,
         )  # fmt: skip
 
-    def submit(self, row: Row, timeout_s: float | None = None) -> Future[Answer]:
+    def submit(self, row: Row, timeout_s: float | None = None) -> Pending[Row, Answer]:
         """Hand in a row; its answer comes once it is committed, or its error. Cancelled in time, it is not written.
 
         Waits where the buffer is full, at most ``timeout_s``; not at all where that is 0.
@@ -90,12 +91,12 @@ class GroupCommit(Generic[Row, Answer]):
             RoomTimeout: there was no room in that time (retryable).
             GroupCommitClosed: it takes no more.
         """
-        answer: Future[Answer] = Future()
-        if room := self._buffer.enter(Entry(row, self._size(row), answer)):
+        pending: Pending[Row, Answer] = Pending(self._answered, row, self._size(row))
+        if room := self._buffer.enter(pending):
             # The callback of an answer would wait for itself.
             is_ours = threading.current_thread() is self._thread
             self._buffer.await_room(room, 0.0 if is_ours else timeout_s)
-        return answer
+        return pending
 
     def write(self, row: Row) -> Answer:
         """Store a row, and wait for that; the answer.
@@ -109,9 +110,8 @@ class GroupCommit(Generic[Row, Answer]):
 
     async def write_async(self, row: Row) -> Answer:
         """As ``write``, for a task: its loop is never blocked. Cancelled in time, the row is not written."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        room = self._buffer.enter(Entry(row, self._size(row), answer, loop))
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        room = self._buffer.enter(Pending(self._answered, row, self._size(row), answer))
         try:
             if room:
                 await asyncio.wrap_future(room)
@@ -128,17 +128,17 @@ class GroupCommit(Generic[Row, Answer]):
         self._buffer.close()
         self._thread.join(timeout_s)
         self._given_up.set()
-        rest = [entry for entry in self._buffer.give_up() if entry.begins()]
+        rest = begun(self._buffer.give_up(), self._answered)
         error = GroupCommitClosed(f"{len(rest)} rows were not stored within {timeout_s:g} s. Hand them in again.")
-        _answer(rest, [error] * len(rest))
+        self._answer(rest, [error] * len(rest))
         return not rest and not self._thread.is_alive()
 
     def _run(self) -> None:
         while batch := self._buffer.gathered():
-            self._commit([entry for entry in batch if entry.begins()])
+            self._commit(begun(batch, self._answered))
             self._buffer.leave(batch)
 
-    def _commit(self, batch: Sequence[Entry[Row, Answer]]) -> None:
+    def _commit(self, batch: Sequence[Pending[Row, Answer]]) -> None:
         """Store a batch. One that is refused is halved until the row at fault is alone: always the same halves."""
         if not batch:
             return
@@ -146,11 +146,11 @@ class GroupCommit(Generic[Row, Answer]):
             answers = self._insist(batch)
         except ServerUnreachable as error:
             self._lost += len(batch)
-            _answer(batch, [error] * len(batch))
+            self._answer(batch, [error] * len(batch))
         except Exception as error:  # whatever is wrong with one row must not take its neighbours along
             if len(batch) == 1 or concerns_all(error):
                 self._refused += len(batch)
-                _answer(batch, [error] * len(batch))
+                self._answer(batch, [error] * len(batch))
                 return
             self._halved += 1
             middle = len(batch) // 2
@@ -159,11 +159,11 @@ class GroupCommit(Generic[Row, Answer]):
         else:
             self._batches += 1
             self._rows += len(batch)
-            _answer(batch, answers)
+            self._answer(batch, answers)
 
-    def _insist(self, batch: Sequence[Entry[Row, Answer]]) -> Sequence[Answer]:
+    def _insist(self, batch: Sequence[Pending[Row, Answer]]) -> Sequence[Answer]:
         """One transaction, tried again while Postgres is away and the first row has patience."""
-        rows = [entry.row for entry in batch]
+        rows = [pending.row for pending in batch]
         backoffs = _backoffs()
         while True:
             try:
@@ -186,25 +186,8 @@ class GroupCommit(Generic[Row, Answer]):
                 raise TypeError(f"{self._write} gave {len(answers)} answers for {len(rows)} rows")
         return answers
 
-
-def _answer(batch: Sequence[Entry[Row, Answer]], answers: Sequence[Answer | Exception]) -> None:
-    """Answer threads at once, and the tasks of each loop there, by one call."""
-    tasks: dict[asyncio.AbstractEventLoop, list[tuple[Entry[Row, Answer], Answer | Exception]]] = {}
-    for entry, answer in zip(batch, answers, strict=True):
-        if entry.loop is None:
-            entry.settle(answer)
-        else:
-            tasks.setdefault(entry.loop, []).append((entry, answer))
-    for loop, settled in tasks.items():
-        try:
-            loop.call_soon_threadsafe(_settle, settled)
-        except RuntimeError:
-            log.debug("The loop of %d rows was closed, so nobody waits for their answers.", len(settled))
-
-
-def _settle(settled: Sequence[tuple[Entry[Row, Answer], Answer | Exception]]) -> None:
-    for entry, answer in settled:
-        entry.settle(answer)
+    def _answer(self, batch: Sequence[Pending[Row, Answer]], answers: Sequence[Answer | Exception]) -> None:
+        answer_all(batch, answers, self._answered)
 
 
 def _backoffs() -> Iterator[float]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from runtime.database import Database
-from runtime.database.group_commit import Bounds, GroupCommit, GroupCommitClosed, RoomTimeout, writer
-from runtime.database.group_commit.entry import ROW_BYTES
+from runtime.database.group_commit import Bounds, GroupCommit, GroupCommitClosed, Pending, RoomTimeout, writer
+from runtime.database.group_commit.pending import ROW_BYTES
 from schemas.errors import HeadraceError, ServerUnreachable
 
 SOON_S = 30.0
@@ -96,7 +96,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "BACKOFF_S", 0.001)
 
 
-def busy(table: Table, commit: GroupCommit[int, str], row: int = 0) -> Future[str]:
+def busy(table: Table, commit: GroupCommit[int, str], row: int = 0) -> Pending[int, str]:
     """Have a transaction run until the table is opened again; the answer of its row."""
     table.open.clear()
     answer = commit.submit(row)
@@ -286,7 +286,7 @@ def test_a_callback_that_finds_no_room_does_not_wait_for_itself(table: Table, op
     commit = open_commit(Bounds(held_rows=1))
     found: Future[str] = Future()
 
-    def again(_answer: Future[str]) -> None:
+    def again(_answer: Pending[int, str]) -> None:
         try:
             commit.submit(2)
         except RoomTimeout as error:
