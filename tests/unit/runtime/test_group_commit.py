@@ -163,9 +163,9 @@ def test_a_row_that_is_refused_fails_alone_and_always_the_same_way(rows: list[in
         assert commit.close()
         for row, answer in zip(rows, answers, strict=True):
             if row < 0:
-                assert str(answer.exception()) == f"{row} is below 0"
+                assert str(answer.exception(0)) == f"{row} is below 0"
             else:
-                assert answer.result() == str(row)
+                assert answer.result(0) == str(row)
         assert table.rows == [row for row in rows if row >= 0]
         assert commit.statistics.refused == sum(row < 0 for row in rows)
         runs.append((table.batches, table.tries, commit.statistics))
@@ -220,6 +220,22 @@ def test_a_full_buffer_makes_callers_wait_in_turn(table: Table, open_commit: Ope
         assert late.result(SOON_S) == "2"
     assert table.rows == [0, 1, 2]
     assert commit.statistics.waited_s > 0
+
+
+def test_who_comes_later_does_not_take_the_room_of_one_who_waits(table: Table, open_commit: Open) -> None:
+    """A large row waits for room, of which there is enough for a small one."""
+    commit = open_commit(Bounds(rows=1, held_bytes=100), size_bytes=lambda row: row)
+    busy(table, commit, 60)
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(commit.write, 50)
+        while commit.statistics.waits < 1:
+            threading.Event().wait(0.001)
+        small = pool.submit(commit.write, 10)
+        while commit.statistics.waits < 2:
+            threading.Event().wait(0.001)
+        table.open.set()
+        assert (large.result(SOON_S), small.result(SOON_S)) == ("50", "10")
+    assert table.rows == [60, 50, 10]
 
 
 def test_a_task_waits_for_room_without_blocking_its_loop(table: Table, open_commit: Open) -> None:
