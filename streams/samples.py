@@ -28,8 +28,9 @@ NAME_BYTES: Final = 1_000
 SOURCE_BYTES: Final = 200
 #: A process that was not heard of for so long is gone, as for the bridge.
 SILENT_S: Final = 300.0
-#: Nobody waits for a sample, so batches may be large. Some 10 MB may wait for Postgres.
-BOUNDS: Final = Bounds(rows=5_000, linger_s=1.0, held_rows=20_000)
+#: Nobody waits for a sample, so a batch may gather for long. It is no larger, for what writes it keeps the event loop
+#: from its interpreter. Some 10 MB may wait for Postgres.
+BOUNDS: Final = Bounds(rows=1_000, linger_s=1.0, held_rows=20_000)
 #: An outage that is shorter costs no sample.
 PATIENCE_S: Final = 60.0
 CLOSE_S: Final = 0.5
@@ -107,6 +108,8 @@ class History:
 
     def __init__(self, database: Database, days: int, instruments: Instruments) -> None:
         self._samples = instruments.samples
+        #: What was said last against samples: it is the same for thousands of them.
+        self._objection = ""
         self._thinner = Thinner()
         self._commit: GroupCommit[MetricSample, Stored] = GroupCommit(
             database, partial(store, days=days), BOUNDS, patience_s=PATIENCE_S
@@ -141,8 +144,10 @@ class History:
         elif isinstance(error, (ServerUnreachable, GroupCommitClosed)):
             self._samples.labels("lost").inc()
         else:
-            log.warning("A sample was not stored: %s", error)
             self._samples.labels("refused").inc()
+            if str(error) != self._objection:
+                self._objection = str(error)
+                log.warning("Samples are not stored: %s", error)
 
 
 def _series(event: MetricsEvent) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,6 @@
 """Batches of rows: inserted from arrays, or copied; each in one statement, however many they are.
 
-``Insert`` is the better one for some dozens of rows, and for rows that have a key; ``Copy`` for many rows that are only
-added. Both are called with a connection and rows, inside a transaction of the caller's, and may be handed to a
+``Copy`` is the faster one for many rows that are only added, ``Insert`` for rows of which some may be there already. Both are called with a connection and rows, inside a transaction of the caller's, and may be handed to a
 ``GroupCommit``.
 """
 
@@ -50,7 +49,10 @@ class Insert:
 
 
 class Copy:
-    """Adds rows by ``COPY … FROM STDIN``; with ``keys`` as ``Insert``, by way of a temporary table."""
+    """Adds rows by ``COPY … FROM STDIN``; with ``keys`` as ``Insert``, by way of a temporary table.
+
+    That is slower than ``Insert``, but takes columns that are lists too.
+    """
 
     def __init__(self, table: str, columns: Columns, keys: Sequence[str] = ()) -> None:
         self._columns = columns

@@ -7,13 +7,14 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from runtime.database.batches import Copy
+from runtime.database.batches import Insert
 from runtime.database.columns import Columns
 from runtime.database.partitions import AHEAD_DAYS, DayPartitions, day_of
 from runtime.database.prepared import prepared
 
 PARTITIONS: Final = DayPartitions("metric_samples")
-COPY_SAMPLES: Final = Copy(
+#: Not by COPY: events are read again after a crash, and a repeat has to change nothing.
+INSERT_SAMPLES: Final = Insert(
     "metric_samples",
     Columns(source="text", series="text", at="timestamptz", value="double precision"),
     keys=("source", "series", "at"),
@@ -76,7 +77,7 @@ def store(connection: Connection, samples: Sequence[MetricSample], days: int) ->
     kept = [sample for sample, is_inside in zip(samples, inside, strict=True) if is_inside]
     if missing := {day_of(sample.at) for sample in kept} - known:
         PARTITIONS.make(connection, missing)
-    new = iter(COPY_SAMPLES(connection, kept))
+    new = iter(INSERT_SAMPLES(connection, kept))
     return [(Stored.NEW if next(new) else Stored.KNOWN) if is_inside else Stored.OUTSIDE for is_inside in inside]
 
 
