@@ -140,6 +140,31 @@ def test_a_batch_is_written_once_it_is_full(table: Table, open_commit: Open, bou
     assert table.batches == [[0, 1], [2, 3]]
 
 
+class Lingering:
+    """Bounds that tell when the writer begins to wait for company; it holds the buffer's lock until it does."""
+
+    rows = 2
+    size_bytes = held_rows = held_bytes = 1_000_000
+
+    def __init__(self) -> None:
+        self.begins = threading.Semaphore(0)
+
+    @property
+    def linger_s(self) -> float:
+        self.begins.release()
+        return NEVER_S
+
+
+def test_a_row_that_fills_the_batch_ends_the_wait_for_company(table: Table, open_commit: Open) -> None:
+    bounds = Lingering()
+    commit = open_commit(cast(Bounds, bounds))
+    first = commit.submit(1)
+    assert bounds.begins.acquire(timeout=SOON_S)
+    commit.submit(2)
+    assert first.result(SOON_S) == "1"
+    assert table.batches == [[1, 2]]
+
+
 def test_a_batch_is_written_once_its_first_row_has_waited(open_commit: Open) -> None:
     assert open_commit(Bounds(linger_s=0.001)).submit(1).result(SOON_S) == "1"
 
