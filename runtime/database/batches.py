@@ -1,7 +1,7 @@
 """Batches of rows: inserted from arrays, or copied; each in one statement, however many they are.
 
 ``Copy`` is the faster one for many rows that are only added, ``Insert`` for rows of which some may be there already.
-Both are called with a connection and rows, inside a transaction of the caller's, and may be handed to a ``GroupCommit``.
+Both are called with a connection and rows, inside a transaction of the caller's; a ``GroupCommit`` does so too.
 """
 
 import re
