@@ -7,7 +7,7 @@ Both are called with a connection and rows, inside a transaction of the caller's
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Engine, event, text
 
@@ -120,7 +120,7 @@ def copy_lines(columns: Columns, rows: Sequence[Row]) -> bytes:
         _escaped(texts) if column.is_quoted else _or_null(texts, r"\N")
         for column, texts in zip(columns.columns, columns.texts(rows), strict=True)
     ]
-    return "".join(f"{line}\n" for line in map("\t".join, zip(*fields, strict=True))).encode()
+    return ("\n".join(map("\t".join, zip(*fields, strict=True))) + "\n").encode()
 
 
 def copy_batches(engine: Engine) -> None:
@@ -137,15 +137,16 @@ def _execute(cursor: Any, statement: str, parameters: Mapping[str, bytes], conte
 
 def _escaped(texts: Texts) -> list[str]:
     r"""The texts with COPY's escapes, null as ``\N``. All at once: between them lies a 0, which no text has."""
-    together = "\0".join(text or "" for text in texts)
+    together = "\0".join(_or_null(texts, ""))
     # No control character: most texts are as they are.
-    if "\\" in together or not together.replace("\0", "").isprintable():
-        together = together.replace("\\", r"\\").replace("\n", r"\n").replace("\r", r"\r").replace("\t", r"\t")
+    if "\\" not in together and together.replace("\0", "").isprintable():
+        return _or_null(texts, r"\N")
+    together = together.replace("\\", r"\\").replace("\n", r"\n").replace("\r", r"\r").replace("\t", r"\t")
     return [r"\N" if text is None else field for text, field in zip(texts, together.split("\0"), strict=True)]
 
 
-def _or_null(texts: Texts, null: str) -> Iterable[str]:
-    return [null if text is None else text for text in texts]
+def _or_null(texts: Texts, null: str) -> list[str]:
+    return [null if text is None else text for text in texts] if None in texts else cast(list[str], texts)
 
 
 def _on_conflict(keys: Sequence[str]) -> str:

@@ -165,7 +165,7 @@ class Column(NamedTuple):
     def _checked(self, texts: Texts) -> Texts:
         """The texts, of which each is one for Postgres: UTF-8, without the character 0."""
         if self.is_quoted:
-            together = "".join(text for text in texts if text is not None)
+            together = "".join([text for text in texts if text is not None])
             if "\0" in together or not _is_unicode(together):
                 wrong = next(text for text in texts if text is not None and ("\0" in text or not _is_unicode(text)))
                 why = "Postgres keeps no character 0 in a text" if "\0" in wrong else "half a surrogate pair is no text"

@@ -33,7 +33,7 @@ class Bounds(Struct, frozen=True):
     large that is.
     """
 
-    rows: int = 1_000
+    rows: int = 2_000
     size_bytes: int = 8 * 1024**2
     linger_s: float = 0.002
     held_rows: int = 20_000
