@@ -14,6 +14,7 @@ from benchmarks import (
     cache_hit_ratio,
     cache_redis,
     cache_stampede,
+    database_batch,
     dispatch_admission,
     dispatch_bare,
     e2e_noop,
@@ -52,6 +53,7 @@ BENCHES: Final[dict[str, Callable[[], Iterator[Figure]]]] = {
         cache_redis,
         cache_hit_ratio,
         cache_stampede,
+        database_batch,
     )
 }
 #: Measured only where it is named: it takes an hour.

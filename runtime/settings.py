@@ -51,6 +51,8 @@ class Settings:
     metrics_port: int = 9464
     #: How often a process publishes its metrics.
     metrics_interval_s: float = 5.0
+    #: Days of all processes' metrics that are kept in Postgres, a sample a minute; 0 keeps none.
+    samples_days: int = 14
     #: A job or a worker whose lease was not renewed for so long is given to another.
     lease_s: float = 15.0
     #: How often a long job leaves a checkpoint, at most: a large one takes longer, and comes less often.
@@ -93,6 +95,7 @@ class Settings:
             metrics_host=read("METRICS_HOST", str, default.metrics_host),
             metrics_port=read("METRICS_PORT", _port, default.metrics_port),
             metrics_interval_s=read("METRICS_INTERVAL_S", _positive, default.metrics_interval_s),
+            samples_days=read("SAMPLES_DAYS", _count, default.samples_days),
             lease_s=read("LEASE_S", _lease, default.lease_s),
             checkpoint_s=read("CHECKPOINT_S", _positive, default.checkpoint_s),
             reconcile_s=read("RECONCILE_S", _positive, default.reconcile_s),

@@ -41,6 +41,7 @@ from streams.reconciler import Reconciler
 from streams.relay import NAME as RELAY
 from streams.relay import Relay
 from streams.request_log import KafkaRequestLog
+from streams.samples import History
 from streams.underway import FINISH_S
 from streams.work import LINGER_MS as WORK_LINGER_MS
 from streams.work import Retelling
@@ -77,7 +78,9 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     requests = stack.enter_context(closing(KafkaRequestLog(settings.kafka)))
     reconciler = Reconciler(thread(), requests, intake.admit, instruments)
     keeper = thread()
-    bridge = Bridge(instruments)
+    days = settings.samples_days
+    history = stack.enter_context(closing(History(database, days, instruments))) if days else None
+    bridge = Bridge(instruments, history)
     page = stack.enter_context(closing(MetricsPage(bridge, settings.metrics_host, settings.metrics_port)))
     stack.enter_context(closing(MetricsReporter(metrics, publisher, settings.metrics_interval_s)))
 

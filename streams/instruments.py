@@ -62,4 +62,7 @@ class Instruments:
         self.metrics_events = metrics.counter(
             "headrace_bridge_events_total", "Metrics events read, by what became of them.", ("fate",)
         )
+        self.samples = metrics.counter(
+            "headrace_history_samples_total", "Samples for the history in Postgres, by what became of them.", ("fate",)
+        )
         self.sources = metrics.gauge("headrace_bridge_sources", "Processes whose metrics are served.")

@@ -19,6 +19,7 @@ from schemas.errors import printable
 from schemas.events import MetricFamily, MetricsEvent, Sample
 from streams.chunks import Chunk, Record
 from streams.instruments import Instruments
+from streams.samples import History
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,9 @@ class _Source:
 class Bridge(Collector):
     """The last metrics of every process; fed by the event loop, read by the page's thread."""
 
-    def __init__(self, instruments: Instruments) -> None:
+    def __init__(self, instruments: Instruments, history: History | None = None) -> None:
         self._instruments = instruments
+        self._history = history
         self._sources: dict[str, _Source] = {}
         #: Kafka's time, as far as it is known. The clocks of processes may be wrong, that of this one too.
         self._newest_ms = 0
@@ -62,6 +64,8 @@ class Bridge(Collector):
         """Forget everything: another process serves the metrics now, and none should be counted twice."""
         with self._lock:
             self._sources.clear()
+        if self._history:
+            self._history.clear()
         self._instruments.sources.set(0)
 
     def collect(self) -> Iterator[Metric]:
@@ -86,7 +90,10 @@ class Bridge(Collector):
         if wrong := next(_wrong(event.families), None):
             log.warning("Metrics of %s are refused: %s", printable(event.source), wrong)
             return "malformed"
-        return self._keep(event, record.timestamp)
+        fate = self._keep(event, record.timestamp)
+        if self._history and fate == "taken":
+            self._history.take(event)
+        return fate
 
     def _keep(self, event: MetricsEvent, stamp_ms: int) -> str:
         with self._lock:

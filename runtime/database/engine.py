@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from runtime.database.batches import copy_batches
 from runtime.database.prepared import prepare_statements
 from runtime.pools.database import DatabasePool, WatchedQueuePool
 from schemas.errors import ServerUnreachable
@@ -68,6 +69,7 @@ class Database:
         self.pool = DatabasePool(self.engine)
         _try_idle_connections(self.engine)
         prepare_statements(self.engine)
+        copy_batches(self.engine)
         event.listen(self.engine, "handle_error", _leave_standby)
 
     @contextmanager
@@ -79,9 +81,23 @@ class Database:
                 of the block was committed, so only a statement that may be repeated is retried.
             PoolTimeout: no connection came free in time (retryable).
         """
+        with self._told(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction of its own, as some of Postgres' demand.
+
+        Raises:
+            ServerUnreachable: as ``begin``, of the statement that failed.
+        """
+        with self._told(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            yield
         except OperationalError as error:
             raise ServerUnreachable("Postgres", self.address, str(error.orig).strip()) from error
         except DBAPIError as error:

@@ -66,15 +66,19 @@ def _execute(cursor: Any, statement: str, parameters: Mapping[str, object], cont
 
 
 def _literal(value: object) -> object:
+    return array_literal(value) if isinstance(value, list) else value
+
+
+def array_literal(values: list[Any]) -> object:
     """A list of texts, numbers, times and nulls as Postgres reads it; whatever else it is, psycopg2 quotes it.
 
     But for its brackets it is written as in JSON, where no text has control characters.
     """
-    if not isinstance(value, list) or not set(map(type, value)) <= _LITERAL:
-        return value
-    json = msgspec.json.encode(value).decode()
+    if not set(map(type, values)) <= _LITERAL:
+        return values
+    json = msgspec.json.encode(values).decode()
     # Those of a backslash are two: what follows them begins no escape.
-    return value if _JSON_ALONE.search(json.replace(r"\\", "")) else f"{{{json[1:-1]}}}"
+    return values if _JSON_ALONE.search(json.replace(r"\\", "")) else f"{{{json[1:-1]}}}"
 
 
 @cache

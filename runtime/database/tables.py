@@ -1,4 +1,4 @@
-"""The tables, as the migrations make them; ``tenant`` leads every key, for it is the shard key too."""
+"""The tables, as the migrations make them; ``tenant`` leads the key of what is of a job: it is the shard key too."""
 
 from typing import Final
 
@@ -199,4 +199,17 @@ workers: Final = Table(
     Column("worker_id", Text, nullable=False),
     Column("host", Text, nullable=False),
     _time("lease_expires_at", nullable=False),
+)
+
+#: The history of the processes' metrics, one sample a series and minute at most. A partition a day of UTC, made ahead
+#: and dropped by ``partitions``; ``source``, a process' life, is the shard key.
+metric_samples: Final = Table(
+    "metric_samples",
+    metadata,
+    Column("source", Text, primary_key=True),
+    #: The sample's name with its labels, as Prometheus writes it.
+    Column("series", Text, primary_key=True),
+    Column("at", TIMESTAMP(timezone=True), primary_key=True),
+    Column("value", Double, nullable=False),
+    postgresql_partition_by="RANGE (at)",
 )

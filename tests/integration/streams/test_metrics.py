@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
 import pytest
 
+from runtime.database import Database
+from runtime.database.samples import names
 from runtime.kafka import Publisher
 from runtime.monitoring import Metrics
 from schemas import topics
@@ -41,9 +44,28 @@ def test_every_process_is_on_the_page_and_promtool_has_nothing_to_say(
         with urlopen(address[0], timeout=10) as response:  # noqa: S310  # the dispatcher's own address
             return str(response.read().decode())
 
+    # A dispatcher's first event may come before it has looked for jobs.
     text = until(page, lambda text: all(one in text for one in (worker.source, *WANTED)))
     assert (
         f'headrace_worker_jobs_total{{headrace_source="{worker.source}",kind="generate",service="worker"}} 3.0' in text
     )
     checked = subprocess.run([promtool, "check", "metrics"], input=text.encode(), capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_every_process_has_a_history_in_postgres(
+    publisher: Publisher, start_dispatcher: StartDispatcher, database: Database
+) -> None:
+    start_dispatcher()
+    worker = Metrics("worker")
+    worker.counter("headrace_worker_jobs_total", "Jobs run.", ("kind",)).labels("generate").inc(3)
+    event = worker.event()
+    publisher.publish(topics.METRICS, event, key=event.source, event_id="z", traceparent=new_traceparent())
+    since = datetime.now(UTC) - timedelta(minutes=2)
+
+    def stored() -> list[tuple[str, str]]:
+        with database.begin() as connection:
+            return names(connection, since, since + timedelta(hours=1))
+
+    found = until(stored, lambda rows: (worker.source, 'headrace_worker_jobs_total{kind="generate"}') in rows)
+    assert any(source.startswith("dispatcher-") for source, _ in found)
