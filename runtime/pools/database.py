@@ -54,6 +54,9 @@ class Book:
 class WatchedQueuePool(QueuePool):
     """A ``QueuePool`` that knows who holds its connections and how long others waited: an engine's ``poolclass``."""
 
+    # Under SQLAlchemy's name, so that whoever wants to hear of its pools hears of this one, and nobody else does.
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.WatchedQueuePool"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.book = Book()
