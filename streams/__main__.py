@@ -23,6 +23,7 @@ from runtime.database.thread import DatabaseThread
 from runtime.kafka import Publisher
 from runtime.kafka_transactions import TransactionalLog
 from runtime.monitoring import OPERATIONS, Metrics, MetricsReporter, OperationCollector, System, SystemCollector
+from runtime.pools import PoolCollector
 from runtime.settings import InvalidSetting, Settings
 from runtime.topic_admin import TopicAdmin, TopicsMissing
 from schemas import topics
@@ -67,6 +68,7 @@ async def run(settings: Settings, stack: ExitStack) -> int:
     instruments = Instruments(metrics)
     metrics.add(OperationCollector(OPERATIONS))
     metrics.add(SystemCollector(System()))
+    metrics.add(PoolCollector(database.pool))
 
     def thread() -> DatabaseThread:
         return stack.enter_context(closing(DatabaseThread(database)))

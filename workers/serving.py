@@ -25,6 +25,7 @@ from runtime.monitoring import (
     System,
     SystemCollector,
 )
+from runtime.pools import PoolCollector
 from runtime.settings import Settings
 from workers.consumer import open_partition
 from workers.context import Tools
@@ -49,6 +50,7 @@ def serve(settings: Settings, handlers: Handlers, open_tools: OpenTools) -> None
     metrics.add(OperationCollector(OPERATIONS))
     metrics.add(SystemCollector(System([settings.cache_dir], NvmlGpus())))
     database = Database(settings.database, "headrace-worker")
+    metrics.add(PoolCollector(database.pool))
     publisher = Publisher(settings.kafka, "worker")
     reporter = MetricsReporter(metrics, publisher, settings.metrics_interval_s)
     try:

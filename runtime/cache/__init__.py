@@ -33,6 +33,7 @@ from runtime.cache.clock import Clock
 from runtime.cache.codecs import BytesCodec, Codec, MsgspecCodec, UnreadableValue
 from runtime.cache.decorator import BoundFunction, CachedCoroutineFunction, CachedFunction, cache_result
 from runtime.cache.entries import Limits
+from runtime.cache.exposition import CacheCollector
 from runtime.cache.identities import Identified
 from runtime.cache.keys import Key, NotCacheable
 from runtime.cache.lifetimes import Lifetime
@@ -49,6 +50,7 @@ __all__ = [
     "BoundFunction",
     "BytesCodec",
     "Cache",
+    "CacheCollector",
     "CacheStats",
     "CachedCoroutineFunction",
     "CachedFunction",

@@ -17,6 +17,7 @@ from runtime.pools.errors import (
     PoolTimeout,
     ReservationTooLarge,
 )
+from runtime.pools.exposition import PoolCollector
 from runtime.pools.ledger import Limits
 from runtime.pools.lent import AsyncLent, Lent
 from runtime.pools.pool import Pool
@@ -43,6 +44,7 @@ __all__ = [
     "Limits",
     "Pool",
     "PoolClosed",
+    "PoolCollector",
     "PoolError",
     "PoolMisused",
     "PoolOverloaded",

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import Connection
 
+from runtime.cache import Cache
 from runtime.database import Database
 from schemas.errors import ServerUnreachable
 from workers.tools import LOOKUPS, DatabaseModels
@@ -38,7 +39,7 @@ class CountingDatabase:
 
 def test_many_jobs_that_look_for_tuned_models_share_a_few_connections() -> None:
     database = CountingDatabase()
-    models = DatabaseModels(cast(Database, database))
+    models = DatabaseModels(cast(Database, database), Cache())
     with ThreadPoolExecutor(5 * LOOKUPS) as threads:
         asked = [threads.submit(models.find, "default", f"ft:{number}") for number in range(5 * LOOKUPS)]
     for each in asked:
