@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from runtime.kafka import Publisher
+from runtime.monitoring.buckets import without_empty
 from schemas import topics
 from schemas.codec import new_traceparent
 from schemas.errors import ServerUnreachable
@@ -100,16 +101,16 @@ class MetricsReporter:
 
 
 def _family(metric: Metric) -> MetricFamily:
-    return MetricFamily(
-        name=metric.name,
-        type=_type(metric),
-        help=metric.documentation,
-        samples=tuple(
-            Sample(name=sample.name, value=sample.value, labels=dict(sample.labels))
-            for sample in metric.samples
-            if not sample.name.endswith("_created")
-        ),
+    kind = _type(metric)
+    bounds: tuple[str, ...] = ()
+    samples = tuple(
+        Sample(name=sample.name, value=sample.value, labels=dict(sample.labels))
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
     )
+    if kind == "histogram":
+        bounds, samples = without_empty(samples)
+    return MetricFamily(metric.name, kind, metric.documentation, samples, bounds)
 
 
 def _type(metric: Metric) -> Literal["counter", "gauge", "histogram"]:
