@@ -1,6 +1,7 @@
 """Metrics of a process: recorded with prometheus_client, published as events, served by the streams' bridge."""
 
 import itertools
+import logging
 import secrets
 import threading
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from schemas import topics
 from schemas.codec import new_traceparent
 from schemas.errors import ServerUnreachable
 from schemas.events import MetricFamily, MetricsEvent, Sample
+
+log = logging.getLogger(__name__)
 
 #: Bounds in seconds from a fast decode step to a long fine-tune.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -72,6 +75,7 @@ class MetricsReporter:
         self._publisher = publisher
         self._interval_s = interval_s
         self._closed = threading.Event()
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
 
@@ -86,8 +90,8 @@ class MetricsReporter:
         self._publish()
 
     def _publish(self) -> None:
-        event = self._metrics.event()
         try:
+            event = self._metrics.event()
             self._publisher.publish(
                 topics.METRICS,
                 event,
@@ -98,6 +102,13 @@ class MetricsReporter:
         except ServerUnreachable:
             # The values are cumulative: the next event that gets through carries them.
             return
+        # The edge of this thread: whatever a collector met with once must not end the metrics of the process.
+        except Exception:
+            if not self._failing:
+                log.exception("The metrics of %s could not be published; it is tried again.", self._metrics.source)
+            self._failing = True
+            return
+        self._failing = False
 
 
 def _family(metric: Metric) -> MetricFamily:

@@ -1,13 +1,23 @@
 """A process' metrics as one event."""
 
+import itertools
 import random
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import cast
 
-from runtime.monitoring import Metrics
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from runtime.kafka import Publisher
+from runtime.monitoring import Metrics, MetricsReporter
 from runtime.monitoring.buckets import with_empty
 from schemas.codec import decode, encode
 from schemas.events import MetricFamily, MetricsEvent, Sample
 from schemas.limits import BUCKETS
+from schemas.topics import Topic
 
 
 def family(event: MetricsEvent, name: str) -> MetricFamily:
@@ -97,3 +107,41 @@ def test_the_event_survives_the_wire() -> None:
     metrics.gauge("headrace_test_depth", "Depth.").set(7)
     event = metrics.event()
     assert decode(MetricsEvent, encode(event)) == event
+
+
+class Flaky(Collector):
+    """Fails in these of its readings."""
+
+    def __init__(self, failing: set[int]) -> None:
+        self._failing = failing
+        self._readings = itertools.count()
+
+    def collect(self) -> Iterator[Metric]:
+        if next(self._readings) in self._failing:
+            raise RuntimeError("the disk was unplugged")
+        return iter(())
+
+
+class Announced:
+    """A publisher that counts; ``enough`` is set by the third event."""
+
+    def __init__(self) -> None:
+        self.events: list[MetricsEvent] = []
+        self.enough = threading.Event()
+
+    def publish(self, _topic: Topic, event: MetricsEvent, **_envelope: str) -> None:
+        self.events.append(event)
+        if len(self.events) == 3:
+            self.enough.set()
+
+
+def test_a_collector_that_fails_for_a_while_is_told_once_and_ends_no_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, publisher = Metrics("test"), Announced()
+    metrics.add(Flaky({1, 2}))
+    reporter = MetricsReporter(metrics, cast(Publisher, publisher), 0.001)
+    try:
+        assert publisher.enough.wait(30)
+    finally:
+        reporter.close()
+    assert caplog.text.count("could not be published") == 1
+    assert "the disk was unplugged" in caplog.text
