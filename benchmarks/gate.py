@@ -186,8 +186,10 @@ def _again(kept: Kept, line: Line, figure: Figure) -> Line:
     """The line of all its runs, or a pass where the last ones were not worse."""
     assert line.finding is not None
     last = ratios_of(figure)
+    if min(last) <= 0:
+        return replace(line, finding=replace(line.finding, verdict="same"), note="a ratio is not positive")
     loss = _finding(kept, figure.machine, last).loss
-    if loss < LEAST_LOSS or min(last) <= 0:
+    if loss < LEAST_LOSS:
         return replace(line, finding=replace(line.finding, verdict="same"), note=f"{loss:+.0%} once more")
     ratios = (*line.ratios, *last)
     return replace(line, finding=_finding(kept, figure.machine, ratios), ratios=ratios)

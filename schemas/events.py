@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from schemas import limits
 from schemas.requests import DEFAULT_TENANT, Job, JobId, Tenant, Time
 from schemas.topics import Kind
 
@@ -213,13 +214,19 @@ class Sample(Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
 
 
-class MetricFamily(Struct, frozen=True):
-    """A metric of one process: all its samples since the process started (counters are cumulative)."""
+class MetricFamily(Struct, frozen=True, omit_defaults=True):
+    """A metric of one process: all its samples since the process started (counters are cumulative).
+
+    ``bounds`` are the buckets of a histogram, as ``le`` names them, in ascending order to ``+Inf``. Where they are
+    told, a bucket other than ``+Inf`` may be missing: it holds as many as the next lower one, the lowest of all none.
+    The buckets of a series follow each other in that order.
+    """
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
     help: str
     samples: tuple[Sample, ...]
+    bounds: Annotated[tuple[str, ...], Meta(max_length=limits.BUCKETS)] = ()
 
 
 class MetricsEvent(Struct, frozen=True, kw_only=True):

@@ -49,3 +49,5 @@ TENANT_CHARS = 64
 MODEL_CHARS = 256
 SUFFIX_CHARS = 40
 URI_CHARS = 2_048
+#: Of a histogram: each is a series in Prometheus' memory, whether the event tells of it or not.
+BUCKETS = 64

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from runtime.monitoring.buckets import with_empty
 from runtime.settings import InvalidSetting
 from schemas.codec import decode
 from schemas.errors import printable
@@ -143,7 +144,7 @@ class MetricsPage:
 
 
 def _add(metric: Metric, family: MetricFamily, event: MetricsEvent) -> None:
-    for sample in family.samples:
+    for sample in with_empty(family):
         labels = {**sample.labels, SERVICE_LABEL: event.service, SOURCE_LABEL: event.source}
         metric.add_sample(sample.name, labels, sample.value)
 

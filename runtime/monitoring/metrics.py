@@ -1,6 +1,7 @@
 """Metrics of a process: recorded with prometheus_client, published as events, served by the streams' bridge."""
 
 import itertools
+import logging
 import secrets
 import threading
 from datetime import UTC, datetime
@@ -11,10 +12,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from runtime.kafka import Publisher
+from runtime.monitoring.buckets import without_empty
 from schemas import topics
 from schemas.codec import new_traceparent
 from schemas.errors import ServerUnreachable
 from schemas.events import MetricFamily, MetricsEvent, Sample
+
+log = logging.getLogger(__name__)
 
 #: Bounds in seconds from a fast decode step to a long fine-tune.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -71,6 +75,7 @@ class MetricsReporter:
         self._publisher = publisher
         self._interval_s = interval_s
         self._closed = threading.Event()
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
 
@@ -85,8 +90,8 @@ class MetricsReporter:
         self._publish()
 
     def _publish(self) -> None:
-        event = self._metrics.event()
         try:
+            event = self._metrics.event()
             self._publisher.publish(
                 topics.METRICS,
                 event,
@@ -97,19 +102,26 @@ class MetricsReporter:
         except ServerUnreachable:
             # The values are cumulative: the next event that gets through carries them.
             return
+        # The edge of this thread: whatever a collector met with once must not end the metrics of the process.
+        except Exception:
+            if not self._failing:
+                log.exception("The metrics of %s could not be published; it is tried again.", self._metrics.source)
+            self._failing = True
+            return
+        self._failing = False
 
 
 def _family(metric: Metric) -> MetricFamily:
-    return MetricFamily(
-        name=metric.name,
-        type=_type(metric),
-        help=metric.documentation,
-        samples=tuple(
-            Sample(name=sample.name, value=sample.value, labels=dict(sample.labels))
-            for sample in metric.samples
-            if not sample.name.endswith("_created")
-        ),
+    kind = _type(metric)
+    bounds: tuple[str, ...] = ()
+    samples = tuple(
+        Sample(name=sample.name, value=sample.value, labels=dict(sample.labels))
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
     )
+    if kind == "histogram":
+        bounds, samples = without_empty(samples)
+    return MetricFamily(metric.name, kind, metric.documentation, samples, bounds)
 
 
 def _type(metric: Metric) -> Literal["counter", "gauge", "histogram"]:

@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from runtime.database.advice.indexes import Doubt, Proposal, judge
@@ -59,13 +61,13 @@ def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
         TooBusy: it does not tell its statistics in time (retryable).
     """
     until_s = time.monotonic() + bounds.time_s
-    with _reading(database, bounds) as connection:
+    with _reading(database, bounds, until_s) as connection:
         upkeep = inspect(connection, bounds)
         role, obstacle = role_of(connection), missing(connection)
     if obstacle is not None:
         return Report([obstacle, *upkeep])
     try:
-        with _reading(database, bounds) as connection:
+        with _reading(database, bounds, until_s) as connection:
             view = find_schema(connection, EXTENSION) or ""
             statements = costliest(connection, view, bounds)
             others = of_others(role, *share_of_others(connection, view, bounds))
@@ -79,11 +81,11 @@ def advise(database: Database, bounds: Bounds = BOUNDS) -> Report:
 
 
 @contextmanager
-def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
+def _reading(database: Database, bounds: Bounds, until_s: float) -> Iterator[Connection]:
     """A transaction that only reads, and not for long."""
     with database.begin() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
-        connection.execute(text(f"SET LOCAL statement_timeout = {int(1e3 * bounds.time_s)}"))
+        event.listen(connection, "before_cursor_execute", partial(_limit, until_s))
         # The size of an index that somebody makes or drops can't be had meanwhile.
         connection.execute(text(f"SET LOCAL lock_timeout = {int(1e3 * bounds.lock_s)}"))
         try:
@@ -97,6 +99,12 @@ def _reading(database: Database, bounds: Bounds) -> Iterator[Connection]:
                     raise Unreadable(code) from error
                 case _:
                     raise
+
+
+def _limit(until_s: float, _connection: Connection, cursor: DBAPICursor, *_statement: object) -> None:
+    """Leave a statement what is left of the time: a dozen that each took all of it would be no examination."""
+    # Nothing left is a millisecond, for zero is no limit.
+    cursor.execute(f"SET LOCAL statement_timeout = {max(1, int(1e3 * (until_s - time.monotonic())))}")
 
 
 @contextmanager

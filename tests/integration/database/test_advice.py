@@ -406,6 +406,17 @@ def test_a_server_that_is_too_busy_for_the_examination_is_told(shop: Database, t
             advise(shop, replace(LATER, time_s=time_s, lock_s=lock_s))
 
 
+def test_all_statements_together_have_the_time_of_the_examination(shop: Database) -> None:
+    slow = ("pg_stat_database", "pg_stat_user_tables", "pg_extension")
+    view = "CREATE VIEW {0} AS SELECT v.* FROM pg_catalog.{0} v, pg_sleep(0.7)"
+    views = map(view.format, slow)
+    run(shop, *views, f"ALTER DATABASE {shop.engine.url.database} SET search_path = public, pg_catalog")
+    shop.engine.dispose()
+    # None of six takes longer than that by itself.
+    with pytest.raises(TooBusy, match="did not tell its statistics in time"):
+        advise(shop, replace(LATER, time_s=2.0))
+
+
 def test_a_table_that_is_locked_is_waited_for_no_longer_than_allowed(shop: Database) -> None:
     call(shop, BY_BUYER, buyer="b")
     with shop.begin() as connection:

@@ -109,6 +109,15 @@ def test_a_loss_that_was_not_there_the_second_time_passes_and_is_told() -> None:
     assert "once more" in table(lines)
 
 
+def test_a_second_measurement_with_a_ratio_that_is_not_positive_proves_no_loss() -> None:
+    draw = random.Random(8)
+    odd = compare("bench.0", "µs", TIME, [2.0, -0.1, 2.0], [1.0, 1.0, 1.0], "a peer")
+    kept = save([], [replace(figure(draw, "bench.0"), unit="µs")])
+    lines = gate(kept, [replace(figure(draw, "bench.0", slower=3.0), unit="µs")], lambda _: [odd], 2)
+    assert lost(lines) == []
+    assert "not positive" in table(lines)
+
+
 def test_on_another_machine_a_loss_has_to_be_larger() -> None:
     draw = random.Random(4)
     kept = save([], [replace(figure(draw, "bench.0", noise=0.01), machine="another")])

@@ -138,6 +138,18 @@ def test_what_a_process_tells_of_its_operations_and_machine_is_served(tmp_path: 
     assert served["headrace_system_memory_limit_bytes", worker.source] > 0
 
 
+def test_a_histogram_is_served_with_all_its_buckets_from_its_first_event_on(bridge: Bridge) -> None:
+    worker = Metrics("worker")
+    wait_s = worker.histogram("headrace_wait_seconds", "Waits.", bounds=(0.1, 0.5, 1.0))
+    for seconds, wanted in ((0.2, [0, 1, 1, 1]), (0.7, [0, 1, 2, 2])):
+        wait_s.observe(seconds)
+        take(bridge, worker.event())
+        (histogram,) = [metric for metric in bridge.collect() if metric.name == "headrace_wait_seconds"]
+        buckets = [(one.labels["le"], one.value) for one in histogram.samples if one.name.endswith("_bucket")]
+        assert buckets == list(zip(("0.1", "0.5", "1.0", "+Inf"), wanted, strict=True))
+        assert {one.labels["headrace_source"] for one in histogram.samples} == {worker.source}
+
+
 def test_two_processes_that_disagree_on_a_type_do_not_spoil_the_page(bridge: Bridge) -> None:
     other = MetricFamily("headrace_jobs", "gauge", "Jobs.", (Sample("headrace_jobs", 3.0),))
     take(bridge, event(), event("worker-2", family=other))
