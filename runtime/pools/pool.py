@@ -278,6 +278,9 @@ class Pool(Generic[Connection]):
                 self._discard(place, "broken")
                 log.warning("pool %s: no connection to keep warm: %r", self.name, error)
                 return
+            except BaseException:  # Ctrl-C in its owner's ``maintain``
+                self._discard(place, "broken")
+                raise
             self._pass_on(place)
 
     def _look_after_itself(self) -> None:

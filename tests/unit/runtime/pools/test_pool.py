@@ -408,6 +408,19 @@ def test_an_interrupt_while_waiting_leaves_nothing_behind(make: MakePool, monkey
     assert (pool.stats().idle, pool.stats().waiting, pool.stats().in_use) == (1, 0, 0)
 
 
+def test_an_interrupt_while_the_pool_opens_a_warm_one_leaves_nothing_behind(server: Server) -> None:
+    def interrupted() -> Connection:
+        raise KeyboardInterrupt
+
+    connects = iter([interrupted, server.connect])
+    pool = Pool(lambda: next(connects)(), server.close, Limits(size=1, warm=1, maintain_every_s=None))
+    with pytest.raises(KeyboardInterrupt):
+        pool.maintain()
+    assert (pool.stats().size, pool.stats().creations_failed) == (0, 1)
+    pool.borrow(timeout_s=0.0).give_back()
+    assert pool.close()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_threads_in_a_crowd_never_share_a_connection_and_lose_no_place(server: Server, seed: int) -> None:
     limits = Limits(size=3, warm=1, timeout_s=SOON_S, idle_s=0.0, check_after_s=0.0, maintain_every_s=0.001)
