@@ -30,6 +30,8 @@ from runtime.pools.lent import AsyncLent
 from runtime.pools.stats import PoolStats
 
 DEFAULT_LIMITS: Final = HttpLimits()
+#: For the places of a host that nobody uses: nobody is waited for, but their ends take some turns of the loop.
+UNUSED_S: Final = 1.0
 
 
 class AsyncHttpConnection:
@@ -160,8 +162,9 @@ class AsyncHttpPool:
         self._hosts.move_to_end(origin)
         host.users += 1
         try:
-            for old in self._unused():
-                await asyncio.shield(old.close(0.0))
+            # Taken off the list in one go: while one is closed, other tasks come for theirs.
+            if unused := list(self._unused()):
+                await asyncio.shield(asyncio.gather(*(old.close(UNUSED_S) for old in unused)))
             return host, await host.places.borrow(timeout_s)
         except BaseException:
             self._leave(host)

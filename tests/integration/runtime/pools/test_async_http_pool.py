@@ -119,6 +119,22 @@ def test_hosts_that_nobody_uses_are_closed_where_there_are_too_many(host: Host, 
     run(scenario, HttpLimits(hosts=1))
 
 
+def test_hosts_that_nobody_uses_are_closed_once_by_all_who_come_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(pool: AsyncHttpPool, url: str, together: asyncio.Barrier) -> None:
+        async with pool.get_connection(url):
+            await together.wait()
+
+    async def scenario(pool: AsyncHttpPool) -> None:
+        for crowd in ("old", "new"):
+            together = asyncio.Barrier(4)
+            await asyncio.gather(*(use(pool, f"http://{crowd}{number}", together) for number in range(4)))
+        await asyncio.gather(use(pool, "http://last", asyncio.Barrier(1)))
+        assert set(pool.stats()) == {"http://last"}
+
+    run(scenario, HttpLimits(hosts=1))
+    assert not caplog.records  # nothing was lent any more
+
+
 def test_what_is_borrowed_for_too_long_is_reported(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(pool: AsyncHttpPool) -> None:
         async with pool.get_connection(host.url):
