@@ -69,6 +69,7 @@ class AsyncHttpConnection:
         Raises:
             HttpError: there is none; one of its kinds.
             PoolMisused: outside of the block in which the connection was lent (final).
+            PoolClosed: the pool was closed meanwhile, and did not wait so long (final).
         """
         if self._lent is None:
             raise PoolMisused(
@@ -86,6 +87,8 @@ class AsyncHttpConnection:
         raise AssertionError("the last attempt returns or raises")
 
     async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request, retries: Retries) -> httpx2.Response:
+        if client.is_closed:
+            raise PoolClosed("http")
         where = named(request.method, request.url)
         left_s = retries.left_s
         if left_s <= 0:

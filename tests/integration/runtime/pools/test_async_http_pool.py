@@ -160,6 +160,16 @@ def test_what_can_not_be_asked_is_said_at_once(host: Host) -> None:
     run(scenario)
 
 
+def test_a_connection_of_a_pool_that_did_not_wait_for_it_says_that_it_is_closed(host: Host) -> None:
+    async def scenario(pool: AsyncHttpPool) -> None:
+        async with pool.get_connection(host.url) as connection:
+            assert not await pool.close(timeout_s=0.0)
+            with pytest.raises(PoolClosed):
+                await connection.get("/ok")
+
+    run(scenario)
+
+
 def test_http2_carries_all_requests_of_a_host_on_one_connection(
     host2: Host2, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
