@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoneCameFree
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Empty
 
 from runtime.pools.errors import Holding, PoolTimeout, occupied
 from runtime.pools.holders import named
@@ -21,6 +23,12 @@ NAME: Final = "database"
 OPENED_S: Final = "opened_s"
 #: Under which an entry keeps who has it.
 USE: Final = "use"
+
+
+class NoConnection(PoolTimeout, NoneCameFree):  # type: ignore[misc]  # both have a ``code``, of different kinds
+    """No connection came free in time (retryable): ours, and SQLAlchemy's for those who expect what its pools raise."""
+
+    __str__ = Exception.__str__  # SQLAlchemy's would add a link to its own explanation of the code
 
 
 class Use:
@@ -99,11 +107,15 @@ class WatchedQueuePool(QueuePool):
         return [Holding(named(holder), now_s - since_s) for since_s, holder in held]
 
     def _do_get(self) -> ConnectionPoolEntry:
-        # Only where all that may be are open, somebody may have to wait: elsewhere nothing is timed.
-        if self._overflow >= self._max_overflow >= 0 and not self.checkedin():
-            entry = self._get_in_turn()
-        else:
-            entry = super()._do_get()
+        try:
+            # Only where all that may be are open, somebody may have to wait: elsewhere nothing is timed.
+            entry = self._get_in_turn() if self._overflow >= self._max_overflow >= 0 else super()._do_get()
+        except NoConnection:  # from here, by way of the base class, which calls this again
+            raise
+        except NoneCameFree as error:
+            with self.book.lock:
+                self.book.timeouts += 1
+            raise NoConnection(NAME, self.timeout(), occupied(self.stats()), self.holdings()) from error
         use = self._use_of(entry)
         if use.holder is None:  # else it comes from here, by way of the base class, which calls this again
             use.borrowed += 1
@@ -116,16 +128,15 @@ class WatchedQueuePool(QueuePool):
         super()._do_return_conn(record)
 
     def _get_in_turn(self) -> ConnectionPoolEntry:
+        # Tried, not looked at: what is seen idle may be another thread's before it is taken.
+        with suppress(Empty):
+            return self._pool.get(block=False)
         book, began_s = self.book, time.monotonic()
         with book.lock:
             book.waiting += 1
         entry = None
         try:
             entry = super()._do_get()
-        except NoneCameFree as error:
-            with book.lock:
-                book.timeouts += 1
-            raise PoolTimeout(NAME, self.timeout(), occupied(self.stats()), self.holdings()) from error
         finally:
             with book.lock:
                 book.waiting -= 1
