@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections import Counter
 from contextlib import suppress
 from threading import get_ident
@@ -34,9 +35,11 @@ class NoConnection(PoolTimeout, NoneCameFree):  # type: ignore[misc]  # both hav
 class Use:
     """What one entry of the pool is used for: an entry is one thread's at a time, so this needs no lock."""
 
-    __slots__ = ("borrowed", "holder", "since_s")
+    __slots__ = ("borrowed", "entry", "holder", "since_s")
 
-    def __init__(self) -> None:
+    def __init__(self, entry: ConnectionPoolEntry) -> None:
+        #: The pool drops an entry that has no connection without a word to anybody.
+        self.entry = weakref.ref(entry)
         self.borrowed = 0
         self.holder: int | None = None
         self.since_s = 0.0
@@ -57,6 +60,13 @@ class Book:
     def borrowed(self) -> int:
         """Borrows so far, those by entries that are gone among them."""
         return self.borrowed_before + sum(use.borrowed for use in self.uses)
+
+    def add(self, use: Use) -> None:
+        """One more; of those whose entry is gone, only the sum is kept."""
+        gone = {each for each in self.uses if each.entry() is None}
+        self.borrowed_before += sum(each.borrowed for each in gone)
+        self.uses -= gone
+        self.uses.add(use)
 
 
 class WatchedQueuePool(QueuePool):
@@ -148,12 +158,12 @@ class WatchedQueuePool(QueuePool):
         info = entry.record_info
         assert info is not None
         use: Use | None = info.get(USE)
-        return use or self._first_use(info)
+        return use or self._first_use(entry, info)
 
-    def _first_use(self, info: dict[Any, Any]) -> Use:
-        use = info[USE] = Use()
+    def _first_use(self, entry: ConnectionPoolEntry, info: dict[Any, Any]) -> Use:
+        use = info[USE] = Use(entry)
         with self.book.lock:
-            self.book.uses.add(use)
+            self.book.add(use)
         return use
 
 
@@ -198,9 +208,6 @@ class DatabasePool:
         reason = self._broken.pop(id(connection), None) or self._why_closed(entry, use, book)
         with book.lock:
             book.closed[reason] += 1
-            if use in book.uses and reason in ("surplus", "pool closed"):  # the entry goes with it
-                book.uses.remove(use)
-                book.borrowed_before += use.borrowed
 
     def _why_closed(self, entry: ConnectionPoolEntry, use: Use | None, book: Book) -> Reason:
         if book.disposing:

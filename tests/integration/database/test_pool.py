@@ -67,6 +67,16 @@ def test_who_waits_in_vain_is_told_who_holds_what(engine: Engine, pool: Database
     assert 0.04 < stats.waits.longest_s < 30
 
 
+def test_entries_that_are_dropped_without_a_connection_are_forgotten(engine: Engine, pool: DatabasePool) -> None:
+    for _ in range(10):
+        kept, surplus = engine.connect(), engine.connect()
+        kept.close()
+        surplus.invalidate()
+    assert isinstance(engine.pool, WatchedQueuePool)
+    assert len(engine.pool.book.uses) <= 3
+    assert pool.stats().borrowed == 20
+
+
 def test_who_loses_an_idle_connection_to_another_thread_waits_as_all_do(database_url: str) -> None:
     class Raced(Queue[ConnectionPoolEntry]):
         def qsize(self) -> int:
