@@ -77,8 +77,10 @@ class AsyncPool(Generic[Connection]):
     async def maintain(self) -> None:
         """Close what is too old or idle for too long, open what is kept warm, report what is held for too long."""
         now_s = self._now_s()
-        for place, reason in self._ledger.retire(now_s):
-            await self._discard(place, reason)
+        # All are begun before one is awaited: who awaits them may be cancelled, and they are on no list any more.
+        retired = [self._start_discarding(place, reason) for place, reason in self._ledger.retire(now_s)]
+        if retired:
+            await asyncio.wait(retired)
         report_overdue(self.name, self._ledger.overdue(now_s), now_s)
         await self._warm_up()
 

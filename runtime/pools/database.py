@@ -2,7 +2,9 @@
 
 import threading
 import time
+import weakref
 from collections import Counter
+from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as NoneCameFree
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Empty
 
 from runtime.pools.errors import Holding, PoolTimeout, occupied
 from runtime.pools.holders import named
@@ -23,12 +26,20 @@ OPENED_S: Final = "opened_s"
 USE: Final = "use"
 
 
+class NoConnection(PoolTimeout, NoneCameFree):  # type: ignore[misc]  # both have a ``code``, of different kinds
+    """No connection came free in time (retryable): ours, and SQLAlchemy's for those who expect what its pools raise."""
+
+    __str__ = Exception.__str__  # SQLAlchemy's would add a link to its own explanation of the code
+
+
 class Use:
     """What one entry of the pool is used for: an entry is one thread's at a time, so this needs no lock."""
 
-    __slots__ = ("borrowed", "holder", "since_s")
+    __slots__ = ("borrowed", "entry", "holder", "since_s")
 
-    def __init__(self) -> None:
+    def __init__(self, entry: ConnectionPoolEntry) -> None:
+        #: The pool drops an entry that has no connection without a word to anybody.
+        self.entry = weakref.ref(entry)
         self.borrowed = 0
         self.holder: int | None = None
         self.since_s = 0.0
@@ -49,6 +60,13 @@ class Book:
     def borrowed(self) -> int:
         """Borrows so far, those by entries that are gone among them."""
         return self.borrowed_before + sum(use.borrowed for use in self.uses)
+
+    def add(self, use: Use) -> None:
+        """One more; of those whose entry is gone, only the sum is kept."""
+        gone = {each for each in self.uses if each.entry() is None}
+        self.borrowed_before += sum(each.borrowed for each in gone)
+        self.uses -= gone
+        self.uses.add(use)
 
 
 class WatchedQueuePool(QueuePool):
@@ -102,11 +120,15 @@ class WatchedQueuePool(QueuePool):
         return [Holding(named(holder), now_s - since_s) for since_s, holder in held]
 
     def _do_get(self) -> ConnectionPoolEntry:
-        # Only where all that may be are open, somebody may have to wait: elsewhere nothing is timed.
-        if self._overflow >= self._max_overflow >= 0 and not self.checkedin():
-            entry = self._get_in_turn()
-        else:
-            entry = super()._do_get()
+        try:
+            # Only where all that may be are open, somebody may have to wait: elsewhere nothing is timed.
+            entry = self._get_in_turn() if self._overflow >= self._max_overflow >= 0 else super()._do_get()
+        except NoConnection:  # from here, by way of the base class, which calls this again
+            raise
+        except NoneCameFree as error:
+            with self.book.lock:
+                self.book.timeouts += 1
+            raise NoConnection(NAME, self.timeout(), occupied(self.stats()), self.holdings()) from error
         use = self._use_of(entry)
         if use.holder is None:  # else it comes from here, by way of the base class, which calls this again
             use.borrowed += 1
@@ -119,16 +141,15 @@ class WatchedQueuePool(QueuePool):
         super()._do_return_conn(record)
 
     def _get_in_turn(self) -> ConnectionPoolEntry:
+        # Tried, not looked at: what is seen idle may be another thread's before it is taken.
+        with suppress(Empty):
+            return self._pool.get(block=False)
         book, began_s = self.book, time.monotonic()
         with book.lock:
             book.waiting += 1
         entry = None
         try:
             entry = super()._do_get()
-        except NoneCameFree as error:
-            with book.lock:
-                book.timeouts += 1
-            raise PoolTimeout(NAME, self.timeout(), occupied(self.stats()), self.holdings()) from error
         finally:
             with book.lock:
                 book.waiting -= 1
@@ -140,12 +161,12 @@ class WatchedQueuePool(QueuePool):
         info = entry.record_info
         assert info is not None
         use: Use | None = info.get(USE)
-        return use or self._first_use(info)
+        return use or self._first_use(entry, info)
 
-    def _first_use(self, info: dict[Any, Any]) -> Use:
-        use = info[USE] = Use()
+    def _first_use(self, entry: ConnectionPoolEntry, info: dict[Any, Any]) -> Use:
+        use = info[USE] = Use(entry)
         with self.book.lock:
-            self.book.uses.add(use)
+            self.book.add(use)
         return use
 
 
@@ -190,9 +211,6 @@ class DatabasePool:
         reason = self._broken.pop(id(connection), None) or self._why_closed(entry, use, book)
         with book.lock:
             book.closed[reason] += 1
-            if use in book.uses and reason in ("surplus", "pool closed"):  # the entry goes with it
-                book.uses.remove(use)
-                book.borrowed_before += use.borrowed
 
     def _why_closed(self, entry: ConnectionPoolEntry, use: Use | None, book: Book) -> Reason:
         if book.disposing:

@@ -222,6 +222,8 @@ class DevicePool(Generic[Stream]):
             self._budgets.release(claim, self._now_s())
 
     def _release(self, claim: Claim, device: Device, stream: Stream | None) -> None:
+        if self._foreign:  # the parent's: it releases what it has reserved, and its streams can't be used here
+            return
         try:
             if stream is not None and self._finish is not None:
                 # What still runs on it uses the memory.

@@ -19,6 +19,8 @@ from runtime.pools.stats import PoolStats, Reason
 log = logging.getLogger(__name__)
 
 DEFAULT_LIMITS: Final = Limits()
+#: How often one who closes a pool looks for connections that were dropped.
+LOOK_S: Final = 1.0
 #: Who holds a place while the pool itself opens a connection.
 WARMING: Final = "the pool, to keep it warm"
 
@@ -104,6 +106,7 @@ class Pool(Generic[Connection]):
 
         Whether all were given back in time: the others are closed as they come back.
         """
+        ends_s = time.monotonic() + timeout_s
         with self._lock:
             idle = self._ledger.close()
         self._closing.set()
@@ -111,11 +114,14 @@ class Pool(Generic[Connection]):
             self._discard(place, "pool closed")
         if self._keeper and self._keeper is not threading.current_thread():
             self._keeper.join(timeout_s)
-        self._reclaim()
         with self._lock:
             if self._ledger.empty:
                 self._emptied.set()
-        drained = self._emptied.wait(timeout_s)
+        drained, left_s = False, LOOK_S
+        while not drained and left_s > 0.0:
+            self._reclaim()  # also what is dropped meanwhile: no keeper is there any more
+            left_s = max(0.0, ends_s - time.monotonic())
+            drained = self._emptied.wait(min(left_s, LOOK_S))
         if not drained:
             log.warning("pool %s is closed and %d connections are still lent", self.name, self.stats().in_use)
         return drained
@@ -278,6 +284,9 @@ class Pool(Generic[Connection]):
                 self._discard(place, "broken")
                 log.warning("pool %s: no connection to keep warm: %r", self.name, error)
                 return
+            except BaseException:  # Ctrl-C in its owner's ``maintain``
+                self._discard(place, "broken")
+                raise
             self._pass_on(place)
 
     def _look_after_itself(self) -> None:

@@ -30,6 +30,8 @@ from runtime.pools.lent import AsyncLent
 from runtime.pools.stats import PoolStats
 
 DEFAULT_LIMITS: Final = HttpLimits()
+#: For the places of a host that nobody uses: nobody is waited for, but their ends take some turns of the loop.
+UNUSED_S: Final = 1.0
 
 
 class AsyncHttpConnection:
@@ -67,6 +69,7 @@ class AsyncHttpConnection:
         Raises:
             HttpError: there is none; one of its kinds.
             PoolMisused: outside of the block in which the connection was lent (final).
+            PoolClosed: the pool was closed meanwhile, and did not wait so long (final).
         """
         if self._lent is None:
             raise PoolMisused(
@@ -84,6 +87,8 @@ class AsyncHttpConnection:
         raise AssertionError("the last attempt returns or raises")
 
     async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request, retries: Retries) -> httpx2.Response:
+        if client.is_closed:
+            raise PoolClosed("http")
         where = named(request.method, request.url)
         left_s = retries.left_s
         if left_s <= 0:
@@ -160,8 +165,9 @@ class AsyncHttpPool:
         self._hosts.move_to_end(origin)
         host.users += 1
         try:
-            for old in self._unused():
-                await asyncio.shield(old.close(0.0))
+            # Taken off the list in one go: while one is closed, other tasks come for theirs.
+            if unused := list(self._unused()):
+                await asyncio.shield(asyncio.gather(*(old.close(UNUSED_S) for old in unused)))
             return host, await host.places.borrow(timeout_s)
         except BaseException:
             self._leave(host)

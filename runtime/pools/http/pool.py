@@ -76,6 +76,7 @@ class HttpConnection:
         Raises:
             HttpError: there is none; one of its kinds.
             PoolMisused: outside of the block in which the connection was lent (final).
+            PoolClosed: the pool was closed meanwhile, and did not wait so long (final).
         """
         if self._lent is None:
             raise PoolMisused(
@@ -93,6 +94,8 @@ class HttpConnection:
         raise AssertionError("the last attempt returns or raises")
 
     def _send(self, client: httpx2.Client, request: httpx2.Request, retries: Retries) -> httpx2.Response:
+        if client.is_closed:
+            raise PoolClosed("http")
         where = named(request.method, request.url)
         left_s = retries.left_s
         if left_s <= 0:

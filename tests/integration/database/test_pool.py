@@ -8,6 +8,9 @@ from contextlib import ExitStack
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import TimeoutError as NoneCameFree
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.queue import Queue
 
 from runtime.database import Database
 from runtime.pools import PoolTimeout
@@ -62,6 +65,38 @@ def test_who_waits_in_vain_is_told_who_holds_what(engine: Engine, pool: Database
     stats = pool.stats()
     assert (stats.timeouts, stats.waiting, stats.borrowed, stats.waits.waited) == (1, 0, 2, 1)
     assert 0.04 < stats.waits.longest_s < 30
+
+
+def test_entries_that_are_dropped_without_a_connection_are_forgotten(engine: Engine, pool: DatabasePool) -> None:
+    for _ in range(10):
+        kept, surplus = engine.connect(), engine.connect()
+        kept.close()
+        surplus.invalidate()
+    assert isinstance(engine.pool, WatchedQueuePool)
+    assert len(engine.pool.book.uses) <= 3
+    assert pool.stats().borrowed == 20
+
+
+def test_who_loses_an_idle_connection_to_another_thread_waits_as_all_do(database_url: str) -> None:
+    class Raced(Queue[ConnectionPoolEntry]):
+        def qsize(self) -> int:
+            return 1  # as it was, a moment before another thread took it
+
+    class RacedPool(WatchedQueuePool):
+        _queue_class = Raced
+
+    engine = create_engine(database_url, poolclass=RacedPool, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    pool = DatabasePool(engine)
+    with engine.connect(), pytest.raises(PoolTimeout, match="holds a connection"):
+        use(engine)
+    assert (pool.stats().timeouts, pool.stats().waits.waited) == (1, 1)
+    engine.dispose()
+
+
+def test_who_waits_in_vain_gets_what_sqlalchemys_own_pool_raises(engine: Engine) -> None:
+    with engine.connect(), engine.connect(), pytest.raises(NoneCameFree) as refused:
+        use(engine)
+    assert "sqlalche.me" not in str(refused.value)
 
 
 def test_waits_are_measured(database_url: str) -> None:

@@ -119,6 +119,22 @@ def test_hosts_that_nobody_uses_are_closed_where_there_are_too_many(host: Host, 
     run(scenario, HttpLimits(hosts=1))
 
 
+def test_hosts_that_nobody_uses_are_closed_once_by_all_who_come_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(pool: AsyncHttpPool, url: str, together: asyncio.Barrier) -> None:
+        async with pool.get_connection(url):
+            await together.wait()
+
+    async def scenario(pool: AsyncHttpPool) -> None:
+        for crowd in ("old", "new"):
+            together = asyncio.Barrier(4)
+            await asyncio.gather(*(use(pool, f"http://{crowd}{number}", together) for number in range(4)))
+        await asyncio.gather(use(pool, "http://last", asyncio.Barrier(1)))
+        assert set(pool.stats()) == {"http://last"}
+
+    run(scenario, HttpLimits(hosts=1))
+    assert not caplog.records  # nothing was lent any more
+
+
 def test_what_is_borrowed_for_too_long_is_reported(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(pool: AsyncHttpPool) -> None:
         async with pool.get_connection(host.url):
@@ -140,6 +156,16 @@ def test_what_can_not_be_asked_is_said_at_once(host: Host) -> None:
         assert await pool.close()
         with pytest.raises(PoolClosed):
             await get(pool, host.url)
+
+    run(scenario)
+
+
+def test_a_connection_of_a_pool_that_did_not_wait_for_it_says_that_it_is_closed(host: Host) -> None:
+    async def scenario(pool: AsyncHttpPool) -> None:
+        async with pool.get_connection(host.url) as connection:
+            assert not await pool.close(timeout_s=0.0)
+            with pytest.raises(PoolClosed):
+                await connection.get("/ok")
 
     run(scenario)
 

@@ -220,6 +220,14 @@ def test_a_closed_pool_lends_nothing(make: MakePool, host: Host) -> None:
         pass
 
 
+def test_a_connection_of_a_pool_that_did_not_wait_for_it_says_that_it_is_closed(make: MakePool, host: Host) -> None:
+    pool = make()
+    with pool.get_connection(host.url) as connection:
+        assert not pool.close(timeout_s=0.0)
+        with pytest.raises(PoolClosed):
+            connection.get("/ok")
+
+
 def test_a_forked_child_has_connections_of_its_own(make: MakePool, host: Host) -> None:
     pool = make()
     get(pool, host.url)

@@ -341,6 +341,26 @@ def test_what_is_idle_for_too_long_is_closed() -> None:
     run(scenario)
 
 
+def test_a_maintenance_that_is_cancelled_still_closes_all_that_it_took_away() -> None:
+    async def scenario(server: AsyncServer) -> None:
+        clock = Clock()
+        pool = pool_of(server, Limits(size=3, idle_s=10, maintain_every_s=None), clock)
+        for lent in [await pool.borrow() for _ in range(3)]:
+            lent.give_back()
+        clock.now_s += 11
+        server.closed_gate.clear()
+        maintaining = asyncio.create_task(pool.maintain())
+        await turns()
+        maintaining.cancel()
+        await turns()
+        assert maintaining.cancelled()
+        server.closed_gate.set()
+        assert await pool.close()
+        assert pool.stats().closed == {"idle too long": 3}
+
+    run(scenario)
+
+
 def test_one_that_is_too_old_or_whose_check_fails_is_replaced() -> None:
     async def scenario(server: AsyncServer) -> None:
         async def check(_: Connection) -> bool:

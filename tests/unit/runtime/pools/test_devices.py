@@ -256,6 +256,20 @@ def test_a_forked_child_reserves_nothing() -> None:
     assert in_child(scenario) == WELL
 
 
+def test_a_forked_child_leaves_the_parents_streams_alone() -> None:
+    finished = list[str]()
+    pool = DevicePool([CPU], lambda _: "stream", finished.append)
+    reservation = pool.reserve(1)
+
+    def scenario() -> None:
+        reservation.release()
+        assert not finished
+
+    assert in_child(scenario) == WELL
+    reservation.release()
+    assert (finished, reserved(pool)) == (["stream"], [0])
+
+
 def test_a_device_that_is_named_twice_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="named twice"):
         DevicePool([CPU, CPU])

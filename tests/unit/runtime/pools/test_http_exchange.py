@@ -92,6 +92,7 @@ def test_retry_after_is_read_in_both_forms() -> None:
     assert retry_after_s("soon") is None
     assert retry_after_s("-5") is None
     assert retry_after_s("") is None
+    assert retry_after_s("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,28 @@ def test_close_gives_up_in_time_and_what_comes_back_later_is_closed(
     assert pool.close(timeout_s=0.0)
 
 
+def test_what_is_dropped_while_the_pool_is_being_closed_is_closed(make: MakePool, server: Server) -> None:
+    pool = make(Limits(size=1, maintain_every_s=None))
+    dropped = [pool.borrow()]
+
+    def is_closed() -> bool:
+        try:
+            pool.borrow(timeout_s=0.0)
+        except PoolTimeout:
+            return False
+        except PoolClosed:
+            return True
+        raise AssertionError
+
+    with ThreadPoolExecutor(1) as threads:
+        closing = threads.submit(pool.close, SOON_S)
+        until(is_closed)
+        dropped.clear()
+        gc.collect()
+        assert closing.result(2 * SOON_S)
+    assert not server.open
+
+
 def test_a_connection_that_does_not_close_is_gone_all_the_same(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,6 +428,19 @@ def test_an_interrupt_while_waiting_leaves_nothing_behind(make: MakePool, monkey
         pool.borrow()
     monkeypatch.undo()
     assert (pool.stats().idle, pool.stats().waiting, pool.stats().in_use) == (1, 0, 0)
+
+
+def test_an_interrupt_while_the_pool_opens_a_warm_one_leaves_nothing_behind(server: Server) -> None:
+    def interrupted() -> Connection:
+        raise KeyboardInterrupt
+
+    connects = iter([interrupted, server.connect])
+    pool = Pool(lambda: next(connects)(), server.close, Limits(size=1, warm=1, maintain_every_s=None))
+    with pytest.raises(KeyboardInterrupt):
+        pool.maintain()
+    assert (pool.stats().size, pool.stats().creations_failed) == (0, 1)
+    pool.borrow(timeout_s=0.0).give_back()
+    assert pool.close()
 
 
 @pytest.mark.parametrize("seed", range(3))
