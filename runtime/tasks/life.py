@@ -217,8 +217,7 @@ class Life(Generic[R]):
             self.timer = None
         self._ledger.ended(self)
         with self._ledger.steps:
-            # Last: who sees it without the lock finds all the rest.
-            self.ended = True
+            # After ``ended`` is true: who adds one from now on calls it himself.
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             for callback in callbacks:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, as_completed
@@ -22,6 +23,7 @@ from runtime.tasks import (
     TaskManager,
     TaskNotFound,
     TasksClosed,
+    TaskStatus,
     TaskTimeout,
     async_task,
 )
@@ -293,6 +295,45 @@ def test_tasks_are_waited_for_together_and_as_they_end(tasks: TaskManager) -> No
     gate.open()
     assert next(ends).result() == "done"
     assert tasks.wait([task, quick], timeout_s=PATIENCE_S)
+
+
+def test_all_who_wait_for_the_last_task_are_woken(tasks: TaskManager) -> None:
+    interval_s = sys.getswitchinterval()
+    # Those who wake leave while the others are still being woken.
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            gate, _ = started(tasks)
+            woken: list[bool] = []
+            waiting = [threading.Thread(target=lambda: woken.append(tasks.wait(timeout_s=PATIENCE_S))) for _ in range(10)]
+            for thread in waiting:
+                thread.start()
+            gate.open()
+            for thread in waiting:
+                thread.join(PATIENCE_S)
+            assert woken == [True] * 10
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+def test_when_all_have_ended_each_has() -> None:
+    telling, told = threading.Event(), threading.Event()
+
+    class Slow:
+        def note(self, status: TaskStatus) -> None:
+            if status.ended:
+                telling.set()
+                assert told.wait(PATIENCE_S)
+
+        def close(self) -> None: ...
+
+    with TaskManager(FEW, Slow()) as tasks:
+        task = tasks.submit(len, "four")
+        assert telling.wait(PATIENCE_S)
+        assert tasks.wait(timeout_s=0.01) is task.ended
+        told.set()
+        assert tasks.wait(timeout_s=PATIENCE_S)
+        assert task.result(0) == 4
 
 
 def test_close_lets_what_was_taken_be_done() -> None:
