@@ -267,6 +267,8 @@ def main():
     if sys.argv[1] == "cancels":
         for task in running:
             task.cancel()
+    if sys.argv[1] == "closes":
+        tasks.close(600.0)
 
 main()
 """
@@ -294,6 +296,15 @@ def test_a_manager_that_nobody_closes_does_not_keep_its_program_from_ending() ->
     program, processes = parent("cancels", "obey")
     with program:
         assert program.wait(PATIENCE_S) == 0
+    wait_until(lambda: all(map(is_gone, processes)))
+
+
+def test_a_close_that_is_interrupted_does_not_keep_its_program_from_ending() -> None:
+    program, processes = parent("closes", "obey")
+    with program:
+        # It may come before ``close`` is called: the end is the same, only later.
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE_S) == -signal.SIGINT
     wait_until(lambda: all(map(is_gone, processes)))
 
 

@@ -389,6 +389,39 @@ def test_close_frees_those_who_wait_for_a_place() -> None:
         assert len(refused) == 1
 
 
+def test_a_close_that_takes_too_long_is_hurried_by_another() -> None:
+    tasks = TaskManager(FEW)
+    gate, task = started(tasks)
+    with opened(gate):
+        patient = threading.Thread(target=tasks.close, args=(PATIENCE_S,))
+        patient.start()
+        # Until it has begun.
+        with pytest.raises(TasksClosed):
+            while True:
+                tasks.submit(len, "four").result(PATIENCE_S)
+        tasks.close(drain_s=0.0)
+        assert task.status().state == "cancelled"
+        patient.join(PATIENCE_S)
+
+
+def test_no_queued_task_starts_while_close_cancels_them() -> None:
+    begun: list[int] = []
+    gate = threading.Event()
+
+    @async_task
+    def obey(ctx: TaskContext) -> None:
+        gate.set()
+        ctx.wait(PATIENCE_S)
+
+    tasks = TaskManager(Limits(threads=1, queued=5_000))
+    tasks.submit(obey)
+    assert gate.wait(PATIENCE_S)
+    for number in range(5_000):
+        tasks.submit(begun.append, number)
+    tasks.close(drain_s=0.0)
+    assert begun == []
+
+
 def test_a_block_that_fails_does_not_wait_for_its_tasks() -> None:
     gate = Gate()
     submitted = []
