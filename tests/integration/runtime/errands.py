@@ -116,6 +116,13 @@ def raise_particular() -> NoReturn:
 
 
 @async_task(use_process=True)
+def miss(ctx: TaskContext, path: str) -> NoReturn:
+    """Say the name of a file, and that it is not there."""
+    ctx.progress(1, message=path)
+    raise FileNotFoundError(path)
+
+
+@async_task(use_process=True)
 def exits() -> NoReturn:
     sys.exit(3)
 

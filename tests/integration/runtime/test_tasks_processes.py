@@ -92,6 +92,13 @@ def test_an_exception_comes_as_text_and_names_even_if_it_cannot_be_unpickled(tas
     assert "in raise_particular" in caught.value.__notes__[0]
 
 
+def test_a_file_name_that_is_no_utf8_comes_escaped(tasks: TaskManager) -> None:
+    task = tasks.submit(errands.miss, os.fsdecode(b"caf\xe9"))
+    with pytest.raises(TaskFailed, match=r"FileNotFoundError: caf\\udce9"):
+        task.result(PATIENCE_S)
+    assert task.progress == Progress(1, None, r"caf\udce9")
+
+
 def test_what_cannot_be_pickled_is_the_error_of_its_task_alone(tasks: TaskManager) -> None:
     with pytest.raises(TaskFailed, match="pickle"):
         tasks.submit(errands.returns_a_lambda).result(PATIENCE_S)

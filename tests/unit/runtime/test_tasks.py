@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, as_completed
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -109,6 +110,21 @@ def test_progress_is_heard_at_once_by_callback_and_by_iteration(tasks: TaskManag
         assert heard == [Progress(1, 2, "half")]
     assert list(updates) == []
     assert task.status().progress == Progress(1, 2, "half")
+
+
+def test_progress_and_errors_can_be_written_to_others(tasks: TaskManager) -> None:
+    @async_task
+    def miss(ctx: TaskContext, path: str) -> None:
+        ctx.progress(Fraction(1, 2), 1, path)  # type: ignore[arg-type]  # numpy's numbers are no floats either
+        raise FileNotFoundError(path)
+
+    task = tasks.submit(miss, os.fsdecode(b"caf\xe9"))
+    assert task.wait(PATIENCE_S)
+    shown = msgspec.json.decode(msgspec.json.encode(task.status()), type=TaskStatus)
+    assert shown.progress == Progress(0.5, 1, r"caf\udce9")
+    assert shown.failure is not None
+    assert shown.failure.message == r"caf\udce9"
+    assert shown.failure.traceback.rstrip().endswith(r"caf\udce9")
 
 
 def test_one_who_watches_too_late_sees_the_last_progress(tasks: TaskManager) -> None:
