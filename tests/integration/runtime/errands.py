@@ -132,6 +132,44 @@ def returns_a_lambda() -> object:
     return lambda: None
 
 
+class Exits:
+    """A value that ends whoever unpickles it, as a module without a guard does."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return sys.exit, (3,)
+
+
+@async_task(use_process=True)
+def returns_an_exit() -> Exits:
+    return Exits()
+
+
+@async_task(use_process=True)
+def leave_a_thread(ctx: TaskContext) -> int:
+    """Leave a thread behind that goes on telling."""
+    told = threading.Event()
+
+    def tell() -> None:
+        while True:
+            ctx.progress(-1.0)
+            told.set()
+
+    threading.Thread(target=tell, daemon=True).start()
+    told.wait(FOREVER_S)
+    return os.getpid()
+
+
+@async_task(use_process=True)
+def tell_from_a_fork(ctx: TaskContext) -> int:
+    """The status of a fork that tells something."""
+    if (fork := os.fork()) == 0:
+        try:
+            ctx.progress(-1.0)
+        finally:
+            os._exit(0)
+    return os.waitpid(fork, 0)[1]
+
+
 @async_task(use_process=True)
 def size_of(data: bytes) -> bytes:
     return data + b"!"

@@ -109,6 +109,43 @@ def test_what_cannot_be_pickled_is_the_error_of_its_task_alone(tasks: TaskManage
     assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
 
 
+def test_a_value_that_exits_where_it_is_read_is_the_error_of_its_task_alone(tasks: TaskManager) -> None:
+    for _ in range(3):
+        with pytest.raises(TaskFailed, match="SystemExit"):
+            tasks.submit(errands.returns_an_exit).result(PATIENCE_S)
+    assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
+
+
+def test_what_a_task_left_behind_tells_is_not_heard_as_the_next_one(pipe: str) -> None:
+    with TaskManager(Limits(processes=1)) as tasks:
+        process = tasks.submit(errands.leave_a_thread).result(PATIENCE_S)
+        heard: list[float] = []
+        task = tasks.submit(errands.hold.options(on_progress=lambda progress: heard.append(progress.done)), pipe)
+        Path(pipe).write_text("go on", encoding="utf-8")
+        assert task.result(PATIENCE_S) == "go on"
+        assert heard == [process]
+
+
+def test_a_fork_of_a_task_has_no_part_in_what_it_tells(tasks: TaskManager) -> None:
+    task = tasks.submit(errands.tell_from_a_fork)
+    assert task.result(PATIENCE_S) == 0
+    assert task.progress == Progress()
+
+
+def test_a_death_whose_exit_code_somebody_else_took_is_the_error_of_its_task_alone() -> None:
+    with TaskManager(Limits(processes=1)) as tasks:
+        task = tasks.submit(errands.obey)
+        process = process_of(task)
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            os.kill(process, signal.SIGKILL)
+            with pytest.raises(ProcessDied, match="was lost"):
+                task.result(PATIENCE_S)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
+
+
 def test_a_task_that_exits_has_failed_and_its_process_goes_on(tasks: TaskManager) -> None:
     with pytest.raises(TaskFailed, match="SystemExit"):
         tasks.submit(errands.exits).result(PATIENCE_S)
