@@ -71,12 +71,6 @@ def answer_sigterm(ctx: TaskContext) -> int:
 
 
 @async_task(use_process=True)
-def nap(for_s: float) -> int:
-    time.sleep(for_s)
-    return os.getpid()
-
-
-@async_task(use_process=True)
 def stubborn(ctx: TaskContext) -> NoReturn:
     """Neither look at the context nor hear SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

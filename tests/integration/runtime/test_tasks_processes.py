@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,9 @@ from runtime.tasks import (
     TaskManager,
     async_task,
 )
+from runtime.tasks.timers import Timers
 from tests.integration.runtime import errands
+from tests.unit.runtime.gates import Clock
 
 PATIENCE_S = 30.0
 GRACE_S = 0.2
@@ -42,6 +44,20 @@ def pipe(tmp_path: Path) -> str:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return str(path)
+
+
+@contextmanager
+def patient() -> Iterator[tuple[TaskManager, Callable[[], None]]]:
+    """One process, and what lets a grace pass: on a busy machine no time is enough to be told and to obey."""
+    clock = Clock()
+    timers = Timers(clock, threaded=False)
+
+    def pass_grace() -> None:
+        clock.now_s += 1.0
+        timers.run_due()
+
+    with TaskManager(Limits(processes=1, grace_s=1.0), timers=timers) as tasks:
+        yield tasks, pass_grace
 
 
 def process_of(task: Task[object]) -> int:
@@ -210,44 +226,53 @@ def test_a_death_is_seen_although_a_fork_of_the_process_lives_on(tasks: TaskMana
         os.kill(fork, signal.SIGKILL)
 
 
-def test_a_task_that_is_told_stops_by_itself(tasks: TaskManager) -> None:
-    task = tasks.submit(errands.obey)
-    process = process_of(task)
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(PATIENCE_S)
-    assert not is_gone(process)
+def test_a_task_that_is_told_stops_by_itself() -> None:
+    with patient() as (tasks, _):
+        task = tasks.submit(errands.obey)
+        process = process_of(task)
+        task.cancel()
+        with pytest.raises(TaskCancelled):
+            task.result(PATIENCE_S)
+        assert not is_gone(process)
 
 
-def test_what_was_meant_for_one_task_does_not_end_the_next() -> None:
-    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+def test_what_was_meant_for_one_task_does_not_end_the_next(pipe: str) -> None:
+    with patient() as (tasks, pass_grace):
         task = tasks.submit(errands.obey)
         process = process_of(task)
         task.cancel()
         assert isinstance(task.wait(PATIENCE_S) and task.error(), TaskCancelled)
-        # The same process, and still there when the graces of the first one are over.
-        assert tasks.submit(errands.nap, 3 * GRACE_S).result(PATIENCE_S) == process
+        after = tasks.submit(errands.hold, pipe)
+        assert process_of(after) == process
+        # The graces of the first one are over, and the process is still there.
+        pass_grace()
+        pass_grace()
+        Path(pipe).write_text("unharmed", encoding="utf-8")
+        assert after.result(PATIENCE_S) == "unharmed"
 
 
 def test_a_process_that_was_signalled_gets_no_other_task() -> None:
-    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+    with patient() as (tasks, pass_grace):
         task = tasks.submit(errands.answer_sigterm)
         process = process_of(task)
         task.cancel()
+        pass_grace()
         # It came to its end all the same.
         assert task.result(PATIENCE_S) == process
         assert tasks.submit(errands.pid).result(PATIENCE_S) != process
 
 
-def test_a_task_that_does_not_listen_gets_sigterm_and_leaves_in_order(tasks: TaskManager, tmp_path: Path) -> None:
+def test_a_task_that_does_not_listen_gets_sigterm_and_leaves_in_order(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    task = tasks.submit(errands.tidy, str(trace))
-    process = process_of(task)
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(PATIENCE_S)
-    assert trace.read_text(encoding="utf-8") == "left in order"
-    assert is_gone(process)
+    with patient() as (tasks, pass_grace):
+        task = tasks.submit(errands.tidy, str(trace))
+        process = process_of(task)
+        task.cancel()
+        pass_grace()
+        with pytest.raises(TaskCancelled):
+            task.result(PATIENCE_S)
+        assert trace.read_text(encoding="utf-8") == "left in order"
+        assert is_gone(process)
 
 
 def test_a_task_that_hears_nothing_is_killed(tasks: TaskManager) -> None:
