@@ -51,8 +51,11 @@ class Worker:
 
     def run(self) -> None:
         """Do what the parent says until it closes the sockets."""
+        # A task's fork has no part in what its parent says, and must not hold the sockets open after its end.
+        os.register_at_fork(after_in_child=self._connection.close)
+        os.register_at_fork(after_in_child=self._control.close)
         threading.Thread(target=self._listen, name="task-control", daemon=True).start()
-        self._send(wire.READY)
+        self._connection.send_bytes(wire.READY)
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 self._serve(self._connection.recv_bytes())
@@ -69,22 +72,23 @@ class Worker:
             answer = wire.STOPPED if stopped else wire.struct_frame(wire.FAILURE, Failure.of(error))
         except BaseException as error:  # also SystemExit: a task that exits has failed, and its process goes on
             answer = wire.struct_frame(wire.FAILURE, Failure.of(error))
-        self._signal = None
-        self._send(answer)
+        with self._sending:
+            self._signal = None
+            self._connection.send_bytes(answer)
 
     def _context(self, name: str) -> TaskContext:
         with self._lock:
-            self._signal = StopSignal()
+            signal = self._signal = StopSignal()
             if self._stop is not None and self._stop.number == self._number:
-                self._signal.set(self._stop.reason)
-        return TaskContext(name, self._report, self._signal)
+                signal.set(self._stop.reason)
+        return TaskContext(name, lambda progress: self._report(progress, signal), signal)
 
-    def _report(self, progress: Progress) -> None:
-        self._send(wire.struct_frame(wire.PROGRESS, progress))
-
-    def _send(self, frame: bytes | memoryview) -> None:
+    def _report(self, progress: Progress, signal: StopSignal) -> None:
+        frame = wire.struct_frame(wire.PROGRESS, progress)
         with self._sending:
-            self._connection.send_bytes(frame)
+            # A thread that its task has left behind would be heard as the next one.
+            if self._signal is signal:
+                self._connection.send_bytes(frame)
 
     def _listen(self) -> None:
         decoder = msgspec.msgpack.Decoder(wire.Stop)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from runtime.tasks.errors import TaskCancelled, TaskExpired, TaskStopped
+from runtime.tasks.errors import TaskCancelled, TaskExpired, TaskStopped, encodable
 from runtime.tasks.status import Progress, Reason
 
 
@@ -43,8 +43,13 @@ class TaskContext:
         return cls("(called directly)", lambda _progress: None, StopSignal())
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far the task is; those who wait for it see it at once. From a process it is one message, 3 µs."""
-        self._report(Progress(done, total, message))
+        """Tell how far the task is; those who wait for it see it at once. From a process it is one message, 3 µs.
+
+        Raises:
+            TypeError, ValueError: ``done`` or ``total`` is no number (final).
+        """
+        # numpy's numbers, and names of files that are no UTF-8, would stop whoever writes it to others.
+        self._report(Progress(_number(done), None if total is None else _number(total), encodable(message)))
 
     @property
     def cancelled(self) -> bool:
@@ -63,6 +68,10 @@ class TaskContext:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep, but no longer than the task may run on; true if it shall stop."""
         return self._stop.wait(timeout_s)
+
+
+def _number(value: float) -> float:
+    return value if type(value) is int or type(value) is float else float(value)
 
 
 def stopped(task: str, reason: Reason) -> TaskStopped:

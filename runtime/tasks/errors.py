@@ -48,8 +48,8 @@ class Failure(Struct, frozen=True):
         kind = type(error)
         return cls(
             kinds=tuple(_name(base) for base in kind.__mro__ if base is not object),
-            message=_message(error)[:MESSAGE_CHARS],
-            traceback=_traceback(error)[-TRACEBACK_CHARS:],
+            message=encodable(_message(error)[:MESSAGE_CHARS]),
+            traceback=encodable(_traceback(error)[-TRACEBACK_CHARS:]),
             code=error.code if isinstance(error, HeadraceError) else HeadraceError.code,
             retryable=isinstance(error, HeadraceError) and error.retryable,
         )
@@ -156,6 +156,11 @@ class TaskTimeout(TaskError):
 
     def __init__(self, task: str, timeout_s: float) -> None:
         super().__init__(f"Task {task} has no result after {timeout_s:g} s. It goes on; ask again or cancel it.")
+
+
+def encodable(text: str) -> str:
+    """The text with what UTF-8 does not have escaped: the name of a file may be any bytes (PEP 383)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _name(kind: type) -> str:

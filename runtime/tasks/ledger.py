@@ -69,6 +69,8 @@ class Ledger:
 
     def ended(self, task: Life[Any]) -> None:
         """It has ended, and is kept for a while if anybody may ask for it."""
+        if self.board is not None:
+            self.board.note(task.status())
         first = False
         with self._lock:
             mine = self._open.pop(task.id, None)
@@ -79,13 +81,15 @@ class Ledger:
                 self._kept[task.id] = (mine, self._timers.clock() + self._keep_s)
                 if len(self._kept) > self._keep:
                     self._kept.popitem(last=False)
-            idle = self._idle if self._idle and not self._open else ()
+            # Last, and with the rest: who sees it without the lock finds the manager informed, and who waits for the
+            # manager to be idle finds it true.
+            task.ended = True
+            # A copy: those who wake take their own out.
+            idle = tuple(self._idle) if self._idle and not self._open else ()
         for event in idle:
             event.set()
         if first:
             self._timers.after(self._keep_s, self.prune)
-        if self.board is not None:
-            self.board.note(task.status())
 
     def prune(self) -> None:
         """Forget what has been kept for long enough."""

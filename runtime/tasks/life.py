@@ -1,6 +1,7 @@
 """A task as queues and runners see it: queued, running, ended. ``Task`` adds what its submitter may do."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ class Life(Generic[R]):
         self, task_id: str, call: Call, options: Options, ledger: "Ledger", queue: "TaskQueue", *, kept: bool = True
     ) -> None:
         self.id = task_id
-        self.name: str = getattr(call.function, "__qualname__", None) or repr(call.function)
+        self.name: str = getattr(call.function, "__qualname__", None) or _name(call.function)
         #: Dropped when it is done: kept results keep no arguments.
         self.call: Call | None = call
         self.kept = kept
@@ -161,12 +162,14 @@ class Life(Generic[R]):
 
     def context(self) -> TaskContext:
         """The context for a function that runs in this process."""
+        # Held here: a task that is given up in this moment drops its own.
+        signal = StopSignal()
         with self._ledger.steps:
-            self._signal = StopSignal()
+            self._signal = signal
             reason = self._reason
         if reason is not None:
-            self._signal.set(reason)
-        return TaskContext(str(self), self.report, self._signal)
+            signal.set(reason)
+        return TaskContext(str(self), self.report, signal)
 
     def report(self, progress: Progress) -> None:
         """Tell everybody who listens; what comes after the end is dropped."""
@@ -217,8 +220,7 @@ class Life(Generic[R]):
             self.timer = None
         self._ledger.ended(self)
         with self._ledger.steps:
-            # Last: who sees it without the lock finds all the rest.
-            self.ended = True
+            # After ``ended`` is true: who adds one from now on calls it himself.
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
             for callback in callbacks:
@@ -236,3 +238,10 @@ class Life(Generic[R]):
         with self._ledger.steps:
             if self._callbacks is not None and callback in self._callbacks:
                 self._callbacks.remove(callback)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """Of what has no name: not its ``repr``, which for a partial function has all its arguments in it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__

@@ -80,9 +80,10 @@ class TaskManager:
         self._thread_pool = Pool(TaskQueue("threads", limits.queued), limits.threads, self._threads.work)
         self._process_pool = Pool(TaskQueue("processes", limits.queued), limits.processes, processes.work)
         self._pools = [self._thread_pool, self._process_pool]
+        self._closing = False
         self._closed = False
         # One that nobody closes must not keep the interpreter from ending, nor leave children.
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
 
     # Submitting
 
@@ -110,7 +111,7 @@ class TaskManager:
             TasksClosed: the manager takes no more.
         """
         self._check_open()
-        if self._closed:
+        if self._closing:
             raise TasksClosed(CLOSED)
         pool = Pool(TaskQueue(name, queued), threads, self._threads.work)
         self._pools.append(pool)
@@ -155,7 +156,9 @@ class TaskManager:
     # Ending
 
     def close(self, drain_s: float = DRAIN_S) -> None:
-        """Take no more, let what was taken be done within ``drain_s``, and stop what is left. Idempotent.
+        """Take no more, let what was taken be done within ``drain_s``, and stop what is left.
+
+        Idempotent, and one that was interrupted, or takes too long, may be called again with less time.
 
         1. Submissions are refused, those that wait for a place as well.
         2. Queued and running tasks go on, background queues among them.
@@ -164,16 +167,16 @@ class TaskManager:
         """
         if self.foreign:
             return  # a fork's copy: threads and children are its parent's
+        self._closing = True
         for pool in self._pools:
             pool.queue.refuse(CLOSED)
         if self._closed:
             return
-        self._closed = True
-        atexit.unregister(self.close)
         self._ledger.wait_idle(drain_s)
         for pool in self._pools:
             pool.queue.end()
-        for task in self._ledger.open_tasks():
+        # The last ones first: one that runs and stops at once would make room for the next.
+        for task in reversed(self._ledger.open_tasks()):
             task.cancel()
         self._ledger.wait_idle(2 * self._limits.grace_s + BURIAL_S)
         for pool in self._pools:
@@ -181,6 +184,8 @@ class TaskManager:
         self._timers.close()
         if self._board is not None:
             self._board.close()
+        self._closed = True
+        atexit.unregister(self._close_at_exit)
 
     async def close_async(self, drain_s: float = DRAIN_S) -> None:
         """As ``close``, without blocking the loop."""
@@ -255,6 +260,10 @@ class TaskManager:
         options = function.defaults if isinstance(function, TaskFunction) else _PLAIN
         pool = self._process_pool if options.use_process else self._thread_pool
         return self.new(Call(function, args, kwargs), pool, options, kept=True), pool, options
+
+    def _close_at_exit(self) -> None:
+        # Who interrupted ``close`` does not want to wait, and multiprocessing would wait for the children's tasks.
+        self.close(0.0 if self._closing else DRAIN_S)
 
     def _check_open(self) -> None:
         if self.foreign:

@@ -97,7 +97,7 @@ class _Keeper:
             return
         try:
             frame = child.order(task, call)
-        except Exception as error:  # whatever pickle raises for an argument
+        except BaseException as error:  # whatever pickle raises for an argument; a ``sys.exit`` would end this thread
             _fail(task, error)
             return
         try:
@@ -138,7 +138,7 @@ def _settle(task: Life[Any], frame: bytes) -> None:
         case wire.RESULT:
             try:
                 value = wire.read_result(frame)
-            except Exception as error:  # whatever a value's module raises as it is imported
+            except BaseException as error:  # whatever a value's module raises as it is imported, ``sys.exit`` as well
                 _fail(task, error)
             else:
                 task.succeed(value)
@@ -149,6 +149,6 @@ def _settle(task: Life[Any], frame: bytes) -> None:
             task.fail(failure, partial(TaskFailed, str(task), failure))
 
 
-def _fail(task: Life[Any], error: Exception) -> None:
+def _fail(task: Life[Any], error: BaseException) -> None:
     failure = Failure.of(error)
     task.fail(failure, partial(TaskFailed, str(task), failure))

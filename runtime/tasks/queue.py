@@ -71,8 +71,9 @@ class TaskQueue:
             # Nobody is overtaken: while there are any who wait, the queue is full.
             if len(self._tasks) >= self.capacity:
                 return False
+            # In this order: Ctrl-C in between leaves a token too many, which costs a worker one look.
+            self._tokens.put(None)
             self._tasks[task] = None
-        self._tokens.put(None)
         return True
 
     def put(self, task: Life[Any], timeout_s: float | None) -> None:
@@ -172,8 +173,8 @@ class TaskQueue:
                 waiter = _Waiter(task, wake)
                 self._waiters.append(waiter)
                 return waiter
+            self._tokens.put(None)
             self._tasks[task] = None
-        self._tokens.put(None)
         return None
 
     def _place_next(self) -> None:

@@ -155,7 +155,9 @@ class Spawned:
                 self._process.kill()
                 self._process.join()
             exit_code = self._process.exitcode
-            self._process.close()
+            # None where it has gone to somebody else, who waits for all children or ignores SIGCHLD.
+            if exit_code is not None:
+                self._process.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
         return exit_code

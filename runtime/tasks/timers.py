@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 #: Forgotten entries stay in the heap until they are due, unless they are more than this and than half of it.
 FORGOTTEN: Final = 256
+#: The clock of the operating system can't tell longer waits, such as one for infinity: "keep results for ever".
+LONGEST_S: Final = 86_400.0
 
 
 class Timers:
@@ -80,7 +82,7 @@ class Timers:
                 if self._heap:
                     left_s = max(0.0, self._heap[0][0] - self.clock())
                 if left_s != 0 and not self._closed:
-                    self._changed.wait(left_s)
+                    self._changed.wait(None if left_s is None else min(left_s, LONGEST_S))
 
     def _forget(self, action: list[Callable[[], None]]) -> None:
         with self._changed:

@@ -71,12 +71,6 @@ def answer_sigterm(ctx: TaskContext) -> int:
 
 
 @async_task(use_process=True)
-def nap(for_s: float) -> int:
-    time.sleep(for_s)
-    return os.getpid()
-
-
-@async_task(use_process=True)
 def stubborn(ctx: TaskContext) -> NoReturn:
     """Neither look at the context nor hear SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -116,6 +110,13 @@ def raise_particular() -> NoReturn:
 
 
 @async_task(use_process=True)
+def miss(ctx: TaskContext, path: str) -> NoReturn:
+    """Say the name of a file, and that it is not there."""
+    ctx.progress(1, message=path)
+    raise FileNotFoundError(path)
+
+
+@async_task(use_process=True)
 def exits() -> NoReturn:
     sys.exit(3)
 
@@ -123,6 +124,44 @@ def exits() -> NoReturn:
 @async_task(use_process=True)
 def returns_a_lambda() -> object:
     return lambda: None
+
+
+class Exits:
+    """A value that ends whoever unpickles it, as a module without a guard does."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return sys.exit, (3,)
+
+
+@async_task(use_process=True)
+def returns_an_exit() -> Exits:
+    return Exits()
+
+
+@async_task(use_process=True)
+def leave_a_thread(ctx: TaskContext) -> int:
+    """Leave a thread behind that goes on telling."""
+    told = threading.Event()
+
+    def tell() -> None:
+        while True:
+            ctx.progress(-1.0)
+            told.set()
+
+    threading.Thread(target=tell, daemon=True).start()
+    told.wait(FOREVER_S)
+    return os.getpid()
+
+
+@async_task(use_process=True)
+def tell_from_a_fork(ctx: TaskContext) -> int:
+    """The status of a fork that tells something."""
+    if (fork := os.fork()) == 0:
+        try:
+            ctx.progress(-1.0)
+        finally:
+            os._exit(0)
+    return os.waitpid(fork, 0)[1]
 
 
 @async_task(use_process=True)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,9 @@ from runtime.tasks import (
     TaskManager,
     async_task,
 )
+from runtime.tasks.timers import Timers
 from tests.integration.runtime import errands
+from tests.unit.runtime.gates import Clock
 
 PATIENCE_S = 30.0
 GRACE_S = 0.2
@@ -42,6 +44,20 @@ def pipe(tmp_path: Path) -> str:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     return str(path)
+
+
+@contextmanager
+def patient() -> Iterator[tuple[TaskManager, Callable[[], None]]]:
+    """One process, and what lets a grace pass: on a busy machine no time is enough to be told and to obey."""
+    clock = Clock()
+    timers = Timers(clock, threaded=False)
+
+    def pass_grace() -> None:
+        clock.now_s += 1.0
+        timers.run_due()
+
+    with TaskManager(Limits(processes=1, grace_s=1.0), timers=timers) as tasks:
+        yield tasks, pass_grace
 
 
 def process_of(task: Task[object]) -> int:
@@ -92,6 +108,13 @@ def test_an_exception_comes_as_text_and_names_even_if_it_cannot_be_unpickled(tas
     assert "in raise_particular" in caught.value.__notes__[0]
 
 
+def test_a_file_name_that_is_no_utf8_comes_escaped(tasks: TaskManager) -> None:
+    task = tasks.submit(errands.miss, os.fsdecode(b"caf\xe9"))
+    with pytest.raises(TaskFailed, match=r"FileNotFoundError: caf\\udce9"):
+        task.result(PATIENCE_S)
+    assert task.progress == Progress(1, None, r"caf\udce9")
+
+
 def test_what_cannot_be_pickled_is_the_error_of_its_task_alone(tasks: TaskManager) -> None:
     with pytest.raises(TaskFailed, match="pickle"):
         tasks.submit(errands.returns_a_lambda).result(PATIENCE_S)
@@ -100,6 +123,43 @@ def test_what_cannot_be_pickled_is_the_error_of_its_task_alone(tasks: TaskManage
     with pytest.raises(TaskFailed, match="local"):
         tasks.submit(async_task(use_process=True)(lambda: 1)).result(PATIENCE_S)
     assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
+
+
+def test_a_value_that_exits_where_it_is_read_is_the_error_of_its_task_alone(tasks: TaskManager) -> None:
+    for _ in range(3):
+        with pytest.raises(TaskFailed, match="SystemExit"):
+            tasks.submit(errands.returns_an_exit).result(PATIENCE_S)
+    assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
+
+
+def test_what_a_task_left_behind_tells_is_not_heard_as_the_next_one(pipe: str) -> None:
+    with TaskManager(Limits(processes=1)) as tasks:
+        process = tasks.submit(errands.leave_a_thread).result(PATIENCE_S)
+        heard: list[float] = []
+        task = tasks.submit(errands.hold.options(on_progress=lambda progress: heard.append(progress.done)), pipe)
+        Path(pipe).write_text("go on", encoding="utf-8")
+        assert task.result(PATIENCE_S) == "go on"
+        assert heard == [process]
+
+
+def test_a_fork_of_a_task_has_no_part_in_what_it_tells(tasks: TaskManager) -> None:
+    task = tasks.submit(errands.tell_from_a_fork)
+    assert task.result(PATIENCE_S) == 0
+    assert task.progress == Progress()
+
+
+def test_a_death_whose_exit_code_somebody_else_took_is_the_error_of_its_task_alone() -> None:
+    with TaskManager(Limits(processes=1)) as tasks:
+        task = tasks.submit(errands.obey)
+        process = process_of(task)
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            os.kill(process, signal.SIGKILL)
+            with pytest.raises(ProcessDied, match="was lost"):
+                task.result(PATIENCE_S)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        assert tasks.submit(errands.double, 2).result(PATIENCE_S) == 4
 
 
 def test_a_task_that_exits_has_failed_and_its_process_goes_on(tasks: TaskManager) -> None:
@@ -166,44 +226,53 @@ def test_a_death_is_seen_although_a_fork_of_the_process_lives_on(tasks: TaskMana
         os.kill(fork, signal.SIGKILL)
 
 
-def test_a_task_that_is_told_stops_by_itself(tasks: TaskManager) -> None:
-    task = tasks.submit(errands.obey)
-    process = process_of(task)
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(PATIENCE_S)
-    assert not is_gone(process)
+def test_a_task_that_is_told_stops_by_itself() -> None:
+    with patient() as (tasks, _):
+        task = tasks.submit(errands.obey)
+        process = process_of(task)
+        task.cancel()
+        with pytest.raises(TaskCancelled):
+            task.result(PATIENCE_S)
+        assert not is_gone(process)
 
 
-def test_what_was_meant_for_one_task_does_not_end_the_next() -> None:
-    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+def test_what_was_meant_for_one_task_does_not_end_the_next(pipe: str) -> None:
+    with patient() as (tasks, pass_grace):
         task = tasks.submit(errands.obey)
         process = process_of(task)
         task.cancel()
         assert isinstance(task.wait(PATIENCE_S) and task.error(), TaskCancelled)
-        # The same process, and still there when the graces of the first one are over.
-        assert tasks.submit(errands.nap, 3 * GRACE_S).result(PATIENCE_S) == process
+        after = tasks.submit(errands.hold, pipe)
+        assert process_of(after) == process
+        # The graces of the first one are over, and the process is still there.
+        pass_grace()
+        pass_grace()
+        Path(pipe).write_text("unharmed", encoding="utf-8")
+        assert after.result(PATIENCE_S) == "unharmed"
 
 
 def test_a_process_that_was_signalled_gets_no_other_task() -> None:
-    with TaskManager(Limits(processes=1, grace_s=GRACE_S)) as tasks:
+    with patient() as (tasks, pass_grace):
         task = tasks.submit(errands.answer_sigterm)
         process = process_of(task)
         task.cancel()
+        pass_grace()
         # It came to its end all the same.
         assert task.result(PATIENCE_S) == process
         assert tasks.submit(errands.pid).result(PATIENCE_S) != process
 
 
-def test_a_task_that_does_not_listen_gets_sigterm_and_leaves_in_order(tasks: TaskManager, tmp_path: Path) -> None:
+def test_a_task_that_does_not_listen_gets_sigterm_and_leaves_in_order(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    task = tasks.submit(errands.tidy, str(trace))
-    process = process_of(task)
-    task.cancel()
-    with pytest.raises(TaskCancelled):
-        task.result(PATIENCE_S)
-    assert trace.read_text(encoding="utf-8") == "left in order"
-    assert is_gone(process)
+    with patient() as (tasks, pass_grace):
+        task = tasks.submit(errands.tidy, str(trace))
+        process = process_of(task)
+        task.cancel()
+        pass_grace()
+        with pytest.raises(TaskCancelled):
+            task.result(PATIENCE_S)
+        assert trace.read_text(encoding="utf-8") == "left in order"
+        assert is_gone(process)
 
 
 def test_a_task_that_hears_nothing_is_killed(tasks: TaskManager) -> None:
@@ -254,7 +323,8 @@ def test_no_process_is_left_when_the_manager_is_closed() -> None:
 
 PARENT = """
 import sys, threading
-from runtime.tasks import Limits, TaskManager
+from contextlib import suppress
+from runtime.tasks import Limits, TaskManager, TasksClosed
 from tests.integration.runtime import errands
 
 def main():
@@ -267,6 +337,15 @@ def main():
     if sys.argv[1] == "cancels":
         for task in running:
             task.cancel()
+    if sys.argv[1] == "closes":
+        threading.Thread(target=say_when_it_closes, args=(tasks,), daemon=True).start()
+        tasks.close(600.0)
+
+def say_when_it_closes(tasks):
+    with suppress(TasksClosed):
+        while True:
+            tasks.submit(len, "four").result()
+    print("closing", flush=True)
 
 main()
 """
@@ -294,6 +373,16 @@ def test_a_manager_that_nobody_closes_does_not_keep_its_program_from_ending() ->
     program, processes = parent("cancels", "obey")
     with program:
         assert program.wait(PATIENCE_S) == 0
+    wait_until(lambda: all(map(is_gone, processes)))
+
+
+def test_a_close_that_is_interrupted_does_not_keep_its_program_from_ending() -> None:
+    program, processes = parent("closes", "obey")
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "closing\n"
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE_S) == -signal.SIGINT
     wait_until(lambda: all(map(is_gone, processes)))
 
 

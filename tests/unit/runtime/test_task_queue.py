@@ -1,6 +1,10 @@
 """The queue of tasks: its bound, its order, and those who wait for a place."""
 
+import itertools
+import sys
 import threading
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -115,6 +119,47 @@ def test_a_task_that_is_stopped_on_its_way_to_a_worker_does_not_begin(queue: Tas
     assert task.status().state == "queued"
     assert not task.begin(Nobody())
     assert task.status().state == "cancelled"
+
+
+def offer_interrupted(queue: TaskQueue, task: Life[int], at_line: int) -> bool:
+    """Submit, with Ctrl-C before the line of this number; whether there was none."""
+    # Each once: ``with`` comes again as it is left, where no signal is handled before the lock is free.
+    lines = set[int]()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line" and frame.f_code is TaskQueue.offer.__code__ and frame.f_lineno not in lines:
+            lines.add(frame.f_lineno)
+            if len(lines) == at_line + 1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return queue.offer(task)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        sys.settrace(before)
+
+
+def test_ctrl_c_at_any_line_of_a_submission_keeps_no_later_task_from_its_worker() -> None:
+    for line in itertools.count():
+        queue = TaskQueue("test", 10)
+        whole = offer_interrupted(queue, task_of(queue, 1), line)
+        last = task_of(queue, 2)
+        queue.offer(last)
+
+        def work(queue: TaskQueue = queue, last: Life[int] = last) -> None:
+            while queue.get() is not last:
+                pass
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        worker.join(PATIENCE_S)
+        assert not worker.is_alive(), line
+        if whole:
+            return
 
 
 class Nobody:

@@ -1,5 +1,6 @@
 """What happens at its time, by a clock that is set."""
 
+import math
 import threading
 
 import pytest
@@ -50,4 +51,15 @@ def test_the_thread_wakes_for_an_earlier_time() -> None:
     timers.after(3_600.0, lambda: None)
     timers.after(0.01, done.set)
     assert done.wait(PATIENCE_S)
+    timers.close()
+
+
+def test_a_time_that_never_comes_does_not_keep_the_others_from_theirs() -> None:
+    timers = Timers()
+    timers.after(math.inf, lambda: None)
+    for _ in range(3):
+        # When it is done, the thread waits for the one that never comes.
+        done = threading.Event()
+        timers.after(0.01, done.set)
+        assert done.wait(PATIENCE_S)
     timers.close()

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, as_completed
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +25,7 @@ from runtime.tasks import (
     TaskManager,
     TaskNotFound,
     TasksClosed,
+    TaskStatus,
     TaskTimeout,
     async_task,
 )
@@ -51,6 +55,15 @@ def test_the_result_is_what_the_function_returned(tasks: TaskManager) -> None:
     assert task.result(PATIENCE_S) == (3, 1)
     assert task.status().state == "succeeded"
     assert task.status().name == "divmod"
+
+
+def test_a_task_has_the_name_of_what_it_calls_and_not_of_its_arguments(tasks: TaskManager) -> None:
+    class Callable:
+        def __call__(self) -> int:
+            return 4
+
+    assert tasks.submit(partial(partial(len), "secret")).name == "len"
+    assert tasks.submit(Callable()).name.endswith("Callable")
 
 
 def test_an_error_says_what_was_raised_where_and_whether_a_repeat_helps(tasks: TaskManager) -> None:
@@ -109,6 +122,21 @@ def test_progress_is_heard_at_once_by_callback_and_by_iteration(tasks: TaskManag
     assert task.status().progress == Progress(1, 2, "half")
 
 
+def test_progress_and_errors_can_be_written_to_others(tasks: TaskManager) -> None:
+    @async_task
+    def miss(ctx: TaskContext, path: str) -> None:
+        ctx.progress(Fraction(1, 2), 1, path)  # type: ignore[arg-type]  # numpy's numbers are no floats either
+        raise FileNotFoundError(path)
+
+    task = tasks.submit(miss, os.fsdecode(b"caf\xe9"))
+    assert task.wait(PATIENCE_S)
+    shown = msgspec.json.decode(msgspec.json.encode(task.status()), type=TaskStatus)
+    assert shown.progress == Progress(0.5, 1, r"caf\udce9")
+    assert shown.failure is not None
+    assert shown.failure.message == r"caf\udce9"
+    assert shown.failure.traceback.rstrip().endswith(r"caf\udce9")
+
+
 def test_one_who_watches_too_late_sees_the_last_progress(tasks: TaskManager) -> None:
     gate, task = started(tasks)
     gate.commands.put("report")
@@ -159,7 +187,7 @@ def test_a_running_task_sees_that_it_was_cancelled(tasks: TaskManager) -> None:
     assert not task.cancel()
 
 
-def test_a_sleeping_task_wakes_when_it_is_cancelled(tasks: TaskManager) -> None:
+def test_a_sleeping_task_wakes_when_it_is_cancelled() -> None:
     asleep = threading.Event()
 
     @async_task
@@ -167,10 +195,12 @@ def test_a_sleeping_task_wakes_when_it_is_cancelled(tasks: TaskManager) -> None:
         asleep.set()
         return ctx.wait(PATIENCE_S) and ctx.cancelled
 
-    task = tasks.submit(sleeper)
-    assert asleep.wait(PATIENCE_S)
-    tasks.cancel(task.id)
-    assert task.result(PATIENCE_S)
+    # A grace that is not over before a busy machine has woken it.
+    with TaskManager(Limits(threads=1, grace_s=PATIENCE_S)) as tasks:
+        task = tasks.submit(sleeper)
+        assert asleep.wait(PATIENCE_S)
+        tasks.cancel(task.id)
+        assert task.result(PATIENCE_S)
 
 
 def test_a_task_whose_thread_does_not_stop_ends_without_it_after_the_grace(tasks: TaskManager) -> None:
@@ -295,6 +325,49 @@ def test_tasks_are_waited_for_together_and_as_they_end(tasks: TaskManager) -> No
     assert tasks.wait([task, quick], timeout_s=PATIENCE_S)
 
 
+def test_all_who_wait_for_the_last_task_are_woken(tasks: TaskManager) -> None:
+    woken: list[bool] = []
+
+    def wait() -> None:
+        woken.append(tasks.wait(timeout_s=PATIENCE_S))
+
+    interval_s = sys.getswitchinterval()
+    # Those who wake leave while the others are still being woken.
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            gate, _ = started(tasks)
+            waiting = [threading.Thread(target=wait) for _ in range(10)]
+            for thread in waiting:
+                thread.start()
+            gate.open()
+            for thread in waiting:
+                thread.join(2 * PATIENCE_S)
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert woken == [True] * 200
+
+
+def test_when_all_have_ended_each_has() -> None:
+    telling, told = threading.Event(), threading.Event()
+
+    class Slow:
+        def note(self, status: TaskStatus) -> None:
+            if status.ended:
+                telling.set()
+                assert told.wait(PATIENCE_S)
+
+        def close(self) -> None: ...
+
+    with TaskManager(FEW, Slow()) as tasks:
+        task = tasks.submit(len, "four")
+        assert telling.wait(PATIENCE_S)
+        assert tasks.wait(timeout_s=0.01) is task.ended
+        told.set()
+        assert tasks.wait(timeout_s=PATIENCE_S)
+        assert task.result(0) == 4
+
+
 def test_close_lets_what_was_taken_be_done() -> None:
     tasks = TaskManager(FEW)
     gates = [Gate() for _ in range(4)]
@@ -346,6 +419,41 @@ def test_close_frees_those_who_wait_for_a_place() -> None:
         submitting.join(PATIENCE_S)
         closing.join(PATIENCE_S)
         assert len(refused) == 1
+
+
+def test_a_close_that_takes_too_long_is_hurried_by_another() -> None:
+    tasks = TaskManager(FEW)
+    gate, task = started(tasks)
+    with opened(gate):
+        patient = threading.Thread(target=tasks.close, args=(PATIENCE_S,))
+        patient.start()
+        refused = False
+        while not refused:  # until it has begun
+            try:
+                tasks.submit(len, "four").result(PATIENCE_S)
+            except TasksClosed:
+                refused = True
+        tasks.close(drain_s=0.0)
+        assert task.status().state == "cancelled"
+        patient.join(PATIENCE_S)
+
+
+def test_no_queued_task_starts_while_close_cancels_them() -> None:
+    begun: list[int] = []
+    gate = threading.Event()
+
+    @async_task
+    def obey(ctx: TaskContext) -> None:
+        gate.set()
+        ctx.wait(PATIENCE_S)
+
+    tasks = TaskManager(Limits(threads=1, queued=5_000))
+    tasks.submit(obey)
+    assert gate.wait(PATIENCE_S)
+    for number in range(5_000):
+        tasks.submit(begun.append, number)
+    tasks.close(drain_s=0.0)
+    assert begun == []
 
 
 def test_a_block_that_fails_does_not_wait_for_its_tasks() -> None:
