@@ -18,6 +18,9 @@ class Hands(Protocol):
     async def sleep(self, for_s: float) -> None:
         """Wait."""
 
+    def task(self) -> "asyncio.Task[Any] | None":
+        """The task that does these steps, if one does."""
+
 
 class Blocking(Hands):
     """In this thread. Nothing is ever suspended, so ``run`` gets to the end in one step."""
@@ -29,6 +32,10 @@ class Blocking(Hands):
     async def sleep(self, for_s: float) -> None:
         """Sleep."""
         time.sleep(for_s)  # noqa: ASYNC251  # no loop runs this; see ``run``
+
+    def task(self) -> None:
+        """None: a thread does them."""
+        return
 
 
 class OnLoop(Hands):
@@ -44,6 +51,10 @@ class OnLoop(Hands):
     async def sleep(self, for_s: float) -> None:
         """Let the loop go on."""
         await asyncio.sleep(for_s)
+
+    def task(self) -> "asyncio.Task[Any] | None":
+        """The current one."""
+        return asyncio.current_task()
 
 
 def run(steps: Coroutine[Any, Any, Answer]) -> Answer:

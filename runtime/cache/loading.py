@@ -105,7 +105,7 @@ def read(tiers: Tiers, redis: RedisTier, want: Want) -> Entry | None:
 async def write(tiers: Tiers, want: Want, value: object, hands: Hands) -> bool:
     """Make this the value, everywhere; False where Redis did not take it, so that others load theirs."""
     redis, key = tiers.redis, want.key
-    flight, _ = tiers.memory.board(key, replace=True)
+    flight, _ = tiers.memory.board(key, task=hands.task(), replace=True)
     try:
         begun_s = tiers.clock.monotonic_s()
         loaded = prepare(want.recipe, key, value, tiers.clock, begun_s, encoded=redis is not None, failed=False)
