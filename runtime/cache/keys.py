@@ -114,7 +114,7 @@ def _instance(value: object, kind: type, depth: int) -> bytes:
     name = f"{kind.__module__}.{kind.__qualname__}".encode()
     if isinstance(value, Enum):
         # No flag, and one that has no name, have their number.
-        member = str(value.value) if value.name is None else value.name
+        member = value.name or str(value.value)
         return _tagged(b"E", _tagged(b"n", name) + _tagged(b"s", member.encode()))
     if isinstance(value, PurePath):
         return _tagged(
@@ -124,7 +124,7 @@ def _instance(value: object, kind: type, depth: int) -> bytes:
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
         return _tagged(b"S", _tagged(b"n", name) + _mapping(fields, depth))
     # Its own: a class that is derived from one without being one may have more than the fields say.
-    if dataclasses.is_dataclass(kind) and "__dataclass_fields__" in vars(kind):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and "__dataclass_fields__" in vars(kind):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _tagged(b"C", _tagged(b"n", name) + _mapping(fields, depth))
     if isinstance(value, type):

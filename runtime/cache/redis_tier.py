@@ -138,8 +138,10 @@ class RedisTier:
         self.forget(lease)
         return stored == 1
 
-    def release(self, lease: Lease) -> None:
-        """Let others load; where Redis is away, the lease runs out."""
+    def release(self, lease: Lease | Taken | None) -> None:
+        """Let others load, if this is a lease; where Redis is away, it runs out."""
+        if not isinstance(lease, Lease):
+            return
         self.forget(lease)
         key = self._names.lease(lease.key.name)
         self._ask(lambda: self._renew([key], [0, lease.token]), self.writes)
@@ -149,12 +151,14 @@ class RedisTier:
         with self._lock:
             self._leases[self._names.lease(lease.key.name)] = lease.token
 
-    def forget(self, lease: Lease) -> None:
-        """Have the lease run out."""
+    def forget(self, lease: Lease) -> bool:
+        """Have the lease run out; whether it was held until now."""
         with self._lock:
             name = self._names.lease(lease.key.name)
-            if self._leases.get(name) == lease.token:
-                del self._leases[name]
+            if self._leases.get(name) != lease.token:
+                return False
+            del self._leases[name]
+            return True
 
     def renew(self) -> None:
         """Keep the leases that are held here; to be called well within ``LEASE_S``."""

@@ -130,8 +130,10 @@ def test_a_zone_without_a_name_is_refused() -> None:
     class Zone(tzinfo):
         """None of the library's."""
 
-        def utcoffset(self, _: datetime | None) -> timedelta | None:
+        def utcoffset(self, _: datetime | None) -> None:
             return None
+
+        dst = tzname = utcoffset
 
     with pytest.raises(NotCacheable, match="has no name"):
         canonical(time(12, tzinfo=Zone()))
