@@ -291,6 +291,25 @@ def test_who_invalidates_is_told_of_its_own_names_alone(open_cache: OpenCache) -
     until(lambda: cache.stats().undelivered == 0)
 
 
+def test_a_listener_that_fails_begins_anew(open_cache: OpenCache, caplog: pytest.LogCaptureFixture) -> None:
+    cache, other = open_cache(), texts(open_cache())
+    region, listener = texts(cache), cache._listener
+    assert listener is not None
+    key, tell = region.key("a"), listener._tell
+    region.put(key, "old")
+
+    def fail(_: list[object]) -> None:
+        listener._tell = tell  # type: ignore[method-assign]
+        raise AttributeError("'NoneType' object has no attribute 'recv'")
+
+    listener._tell = fail  # type: ignore[method-assign, assignment]  # as of a socket that is closed as it is read
+    gaps = cache.stats().gaps
+    other.put(key, "new")
+    until(lambda: cache.stats().gaps > gaps)
+    until(lambda: region.get(key) == "new")
+    assert "begins anew" in caplog.text
+
+
 def untroubled(cache: Cache) -> None:
     """Have nothing told by the listener's thread, whose turn might come in the middle of a test."""
     assert cache._listener is not None
