@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from runtime.cache import BLIND_S, Cache, Clock
 from tests.integration.runtime.cache_sight import OpenCache, never, opener, texts, until
@@ -288,6 +289,24 @@ def test_who_invalidates_is_told_of_its_own_names_alone(open_cache: OpenCache) -
     assert cache.invalidate("t:one")
     go.set()
     other.join()
+    until(lambda: cache.stats().undelivered == 0)
+
+
+def test_nothing_is_read_as_a_lease_is_taken_until_redis_has_been_told(open_cache: OpenCache) -> None:
+    cache, other = open_cache(), texts(open_cache())
+    region, tier = texts(cache), cache._redis
+    assert tier is not None
+    key, deletes = region.key("a"), tier._delete
+    other.put(key, "old")
+
+    def refuse(_: frozenset[str | None]) -> bool:
+        raise ResponseError("not now")
+
+    # It takes everything else.
+    tier._delete = refuse  # type: ignore[method-assign, assignment]
+    assert not cache.invalidate(key.name)
+    assert region.get_or_load(key, lambda: "new") == "new"
+    tier._delete = deletes  # type: ignore[method-assign]
     until(lambda: cache.stats().undelivered == 0)
 
 
