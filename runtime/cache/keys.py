@@ -72,7 +72,20 @@ def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
     for tag in kept:
         if type(tag) is not str or tag == "":
             raise NotCacheable(f"A tag is a text that is not empty; {shown(tag)} is none.")
+        check_name(tag)
     return tuple(f"t:{tag}" for tag in sorted(kept))
+
+
+def check_name(name: str) -> None:
+    """Check that it can be told to Redis: a name that can't would be held as untold for ever.
+
+    Raises:
+        NotCacheable: it is no text, or none that UTF-8 has bytes for.
+    """
+    try:
+        name.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise NotCacheable(f"{shown(name)} is no name of an entry, a prefix or a tag: {error}.") from error
 
 
 def name_of(prefix: str, version: int, tenant: str, arguments: object) -> str:

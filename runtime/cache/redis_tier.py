@@ -211,7 +211,8 @@ class RedisTier:
         begun_s = self._clock.monotonic_s()
         try:
             answer = command()
-        except RedisError as error:
+        except (RedisError, ValueError) as error:
+            # A ValueError is redis-py's of an answer that is none.
             self._tallies.redis_errors.add()
             # Full and read-only are answers: what only reads goes on.
             if writes is not None and isinstance(error, ResponseError):

@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from runtime.cache import BLIND_S, Cache, Clock
+from runtime.cache import BLIND_S, Cache, Clock, NotCacheable
 from tests.integration.runtime.cache_sight import OpenCache, never, opener, texts, until
 from tests.integration.runtime.redis_server import RedisServer, Way, redis_server, way_to
 
@@ -327,6 +328,17 @@ def test_a_listener_that_fails_begins_anew(open_cache: OpenCache, caplog: pytest
     until(lambda: cache.stats().gaps > gaps)
     until(lambda: region.get(key) == "new")
     assert "begins anew" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["t:\ud800", 5])
+def test_what_can_not_be_told_is_refused_and_troubles_nobody(open_cache: OpenCache, name: Any) -> None:
+    cache = open_cache()
+    region = texts(cache)
+    region.put(region.key("a"), "value")
+    with pytest.raises(NotCacheable, match="is no name"):
+        cache.invalidate(name)
+    assert cache.stats().undelivered == 0
+    assert texts(open_cache()).get(region.key("a")) == "value"
 
 
 def untroubled(cache: Cache) -> None:

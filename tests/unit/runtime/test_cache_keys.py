@@ -156,7 +156,7 @@ def test_an_entry_depends_on_each_prefix_that_its_own_begins_with() -> None:
     assert prefix_chain("a:b:c") == ("p:a", "p:a:b", "p:a:b:c")
 
 
-@pytest.mark.parametrize("tags", ["model", ("",), (1,)])
+@pytest.mark.parametrize("tags", ["model", ("",), (1,), ("\ud800",)])
 def test_tags_that_are_none_are_refused(tags: Any) -> None:
     check: Callable[[Any], object] = tag_names
     with pytest.raises(NotCacheable, match=r"[Tt]ag"):
