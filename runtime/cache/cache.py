@@ -14,7 +14,7 @@ from redis.retry import Retry
 from runtime.cache.clock import Clock
 from runtime.cache.codecs import Codec
 from runtime.cache.entries import NEVER_S, Limits
-from runtime.cache.keys import prefix_chain, tag_names
+from runtime.cache.keys import check_name, prefix_chain, tag_names
 from runtime.cache.lifetimes import Lifetime
 from runtime.cache.listener import Listener, Vouch
 from runtime.cache.loading import Tiers
@@ -116,7 +116,12 @@ class Cache:
         """Forget entries by ``Key.name``, and those that depend on ``p:<prefix>`` or ``t:<tag>``, in all processes.
 
         See the package for what that means. False where Redis has still to be told, which is repeated until it is.
+
+        Raises:
+            NotCacheable: that is no name.
         """
+        for name in names:
+            check_name(name)
         if not names:
             return True
         told = self._redis is None or self._redis.invalidate(names)

@@ -9,11 +9,12 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_h
 from runtime.cache.cache import Cache
 from runtime.cache.codecs import Codec, MsgspecCodec
 from runtime.cache.identities import Identities
-from runtime.cache.keys import Key
+from runtime.cache.keys import Key, NotCacheable
 from runtime.cache.lifetimes import Lifetime
 from runtime.cache.process import process_cache
 from runtime.cache.regions import MISSED, Region
 from runtime.cache.stats import RegionStats
+from schemas.errors import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -165,7 +166,15 @@ class CachedFunction(Generic[P, R]):
         return self._options.cache or process_cache(self)
 
     def _bind(self) -> tuple[Region[Any], Region[Any]]:
-        options, cache = self._options, self._cache()
+        while True:
+            cache = self._cache()
+            self._regions = regions = self._regions_of(cache)
+            # Another one may have become that of the process since: then nobody unbinds these any more.
+            if self._cache() is cache:
+                return regions
+
+    def _regions_of(self, cache: Cache) -> tuple[Region[Any], Region[Any]]:
+        options = self._options
         codec = options.codec or MsgspecCodec(get_type_hints(self._function).get("return", Any))
         shared, own = (
             cache.region(
@@ -178,8 +187,7 @@ class CachedFunction(Generic[P, R]):
             )
             for share in (True, False)
         )
-        self._regions = shared, own
-        return self._regions
+        return shared, own
 
 
 def _is_remembered(argument: object) -> bool:
@@ -252,13 +260,20 @@ def cache_result(
     and this process alone. ``tags`` may be a function of the call's arguments. Results are read back as the annotated
     type, or by ``codec``. ``cache`` is that of the process by default; see ``set_process_cache``.
 
+    What a nested function finds around it is no part of the key, nor is what a function gets from elsewhere.
+
     Raises:
         ValueError: ``ttl`` is no time.
+        NotCacheable: the function is a generator, which can be read only once.
     """
     lifetime = ttl if isinstance(ttl, Lifetime) else Lifetime(ttl_s=ttl)
     options = Options(key_prefix, lifetime, cache, codec, version, tags, absent)
 
     def decorate(function: Callable[..., Any]) -> CachedFunction[..., Any]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise NotCacheable(
+                f"{shown(function)} is a generator: whoever called it next would find it empty. Return a tuple."
+            )
         kind = CachedCoroutineFunction if inspect.iscoroutinefunction(function) else CachedFunction
         return kind(function, options)
 

@@ -9,13 +9,14 @@ import dataclasses
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
-from pathlib import PurePath
+from pathlib import PurePath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -71,7 +72,20 @@ def tag_names(tags: Iterable[str]) -> tuple[str, ...]:
     for tag in kept:
         if type(tag) is not str or tag == "":
             raise NotCacheable(f"A tag is a text that is not empty; {shown(tag)} is none.")
+        check_name(tag)
     return tuple(f"t:{tag}" for tag in sorted(kept))
+
+
+def check_name(name: str) -> None:
+    """Check that it can be told to Redis: a name that can't would be held as untold for ever.
+
+    Raises:
+        NotCacheable: it is no text, or none that UTF-8 has bytes for.
+    """
+    try:
+        name.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise NotCacheable(f"{shown(name)} is no name of an entry, a prefix or a tag: {error}.") from error
 
 
 def name_of(prefix: str, version: int, tenant: str, arguments: object) -> str:
@@ -112,13 +126,18 @@ def _instance(value: object, kind: type, depth: int) -> bytes:
     # A class' name, so that values of two classes differ even where their fields don't.
     name = f"{kind.__module__}.{kind.__qualname__}".encode()
     if isinstance(value, Enum):
-        return _tagged(b"E", _tagged(b"n", name) + _tagged(b"s", value.name.encode()))
+        # No flag, and one that has no name, have their number.
+        member = value.name or str(value.value)
+        return _tagged(b"E", _tagged(b"n", name) + _tagged(b"s", member.encode()))
     if isinstance(value, PurePath):
-        return _tagged(b"P", str(value).encode(errors="surrogateescape"))
+        return _tagged(
+            b"W" if isinstance(value, PureWindowsPath) else b"P", str(value).encode(errors="surrogateescape")
+        )
     if isinstance(value, Struct):
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
         return _tagged(b"S", _tagged(b"n", name) + _mapping(fields, depth))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    # Its own: a class that is derived from one without being one may have more than the fields say.
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and "__dataclass_fields__" in vars(kind):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _tagged(b"C", _tagged(b"n", name) + _mapping(fields, depth))
     if isinstance(value, type):
@@ -133,6 +152,18 @@ def _tagged(tag: bytes, content: bytes) -> bytes:
     return tag + len(content).to_bytes(8, "big") + content
 
 
+def _zone(zone: tzinfo | None) -> bytes:
+    # The offset, which is there already, is that of many zones, and a time's zone may not even have one.
+    if zone is None or isinstance(zone, timezone):
+        return b""
+    if isinstance(zone, ZoneInfo) and zone.key:
+        return f"[{zone.key}]".encode()
+    raise NotCacheable(
+        f"A time of {shown(zone)} can't be part of a cache key: the zone has no name. Use a zoneinfo.ZoneInfo of a "
+        "name, or a datetime.timezone."
+    )
+
+
 def _mapping(values: Mapping[object, object] | Mapping[str, object], depth: int) -> bytes:
     pairs = ((_canonical(key, depth), _canonical(value, depth)) for key, value in values.items())
     return b"".join(_tagged(b"k", key + value) for key, value in sorted(pairs))
@@ -145,9 +176,9 @@ _SCALARS: Final[dict[type, tuple[bytes, Callable[[Any], bytes]]]] = {
     complex: (b"j", lambda value: struct.pack(">dd", value.real, value.imag)),
     str: (b"s", lambda value: value.encode(errors="surrogatepass")),
     bytes: (b"b", lambda value: value),
-    datetime: (b"d", lambda value: b"%d%s" % (value.fold, value.isoformat().encode())),
+    datetime: (b"d", lambda value: b"%d%s%s" % (value.fold, value.isoformat().encode(), _zone(value.tzinfo))),
     date: (b"a", lambda value: value.isoformat().encode()),
-    time: (b"c", lambda value: b"%d%s" % (value.fold, value.isoformat().encode())),
+    time: (b"c", lambda value: b"%d%s%s" % (value.fold, value.isoformat().encode(), _zone(value.tzinfo))),
     timedelta: (b"x", lambda value: b"%d,%d,%d" % (value.days, value.seconds, value.microseconds)),
     Decimal: (b"D", lambda value: str(value).encode()),
     UUID: (b"u", lambda value: value.bytes),

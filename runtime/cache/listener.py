@@ -84,6 +84,11 @@ class Listener:
                 # A ValueError is a socket that ``close`` has closed as it was polled.
                 if not self._closed.is_set():
                     log.info("the cache does not hear of invalidations: %s", error)
+            except Exception:
+                # The edge of the thread. If it ended, no lease would be renewed, and memory hardly be believed, for as
+                # long as the process lives; redis-py has odd errors for a socket that is closed as it is read.
+                if not self._closed.is_set():
+                    log.exception("the listener of the cache has failed, and begins anew")
             finally:
                 _disconnect(connection)
             self._closed.wait(RECONNECT_S)

@@ -1,8 +1,7 @@
 """From a miss to a value: Redis, then whoever is loading it, then the loader; and what is kept of it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -105,12 +104,12 @@ def read(tiers: Tiers, redis: RedisTier, want: Want) -> Entry | None:
 async def write(tiers: Tiers, want: Want, value: object, hands: Hands) -> bool:
     """Make this the value, everywhere; False where Redis did not take it, so that others load theirs."""
     redis, key = tiers.redis, want.key
-    flight, _ = tiers.memory.board(key, replace=True)
+    flight, _ = tiers.memory.board(key, task=hands.task(), replace=True)
     try:
         begun_s = tiers.clock.monotonic_s()
         loaded = prepare(want.recipe, key, value, tiers.clock, begun_s, encoded=redis is not None, failed=False)
         entry = entry_of(want.recipe, loaded, tiers.clock)
-        stored = redis is None or await _write(redis, want, loaded, hands)
+        stored = redis is None or await _write(tiers, redis, want, loaded, hands)
     except BaseException:
         tiers.memory.land(flight, None)
         flight.fail(Abandoned())
@@ -120,12 +119,18 @@ async def write(tiers: Tiers, want: Want, value: object, hands: Hands) -> bool:
     return stored
 
 
-async def _write(redis: RedisTier, want: Want, loaded: Loaded, hands: Hands) -> bool:
-    lease = await hands.call(partial(redis.begin, want.key, force=True))
-    if isinstance(lease, Lease) and await _store(redis, want.recipe, lease, loaded, hands, announce=True):
-        return True
+async def _write(tiers: Tiers, redis: RedisTier, want: Want, loaded: Loaded, hands: Hands) -> bool:
+    name = want.key.name
+    lease = await hands.call(partial(redis.begin, want.key, force=True), redis.release)
+    if isinstance(lease, Lease):
+        with _held(redis, lease, hands):
+            sealed = loaded.sealed(want.recipe.codec.schema, lease.versions)
+            store = partial(redis.store, lease, sealed, loaded.life_s + loaded.stale_s, announce=True)
+            # The others are told, and this process does not hear itself: what it has read meanwhile may be older.
+            if await hands.call(store, lambda _: tiers.memory.invalidate((name,))):
+                return True
     # What others hold is not the value any more, be it that they have to load it.
-    await hands.call(partial(redis.invalidate, (want.key.name,)))
+    await hands.call(partial(redis.invalidate, (name,)))
     return False
 
 
@@ -146,30 +151,23 @@ async def obtain(tiers: Tiers, want: Want, load: Load, hands: Hands) -> Entry:
         if isinstance(claimed, Entry):
             return claimed
         lease = claimed
-    try:
-        loaded = await _load(tiers, want, load)
-    except (Exception, asyncio.CancelledError) as error:
-        if tiers.redis is not None and lease is not None:
-            await hands.call(partial(tiers.redis.release, lease))
-        if not isinstance(error, Exception):
-            raise
-        tiers.tallies.load_errors.add()
-        now_s = tiers.clock.monotonic_s()
-        if want.refresh or stale is None or stale.absent or now_s >= stale.stale_s:
-            raise
-        tiers.tallies.stale.add()
-        return stale.until(min(stale.stale_s, now_s + RETRY_S))
-    except BaseException:
-        if tiers.redis is not None and lease is not None:
-            tiers.redis.forget(lease)
-        raise
-    entry = entry_of(want.recipe, loaded, tiers.clock)
-    if tiers.redis is not None and lease is not None:
-        if not loaded.life_s:
-            await hands.call(partial(tiers.redis.release, lease))
-        elif not await _store(tiers.redis, want.recipe, lease, loaded, hands):
-            tiers.tallies.unstored.add()
-    return entry
+    with _held(tiers.redis, lease, hands):
+        try:
+            loaded = await _load(tiers, want, load)
+        except Exception:
+            tiers.tallies.load_errors.add()
+            now_s = tiers.clock.monotonic_s()
+            if want.refresh or stale is None or stale.absent or now_s >= stale.stale_s:
+                raise
+            tiers.tallies.stale.add()
+            return stale.until(min(stale.stale_s, now_s + RETRY_S))
+        entry = entry_of(want.recipe, loaded, tiers.clock)
+        if tiers.redis is not None and lease is not None and loaded.life_s:
+            sealed = loaded.sealed(want.recipe.codec.schema, lease.versions)
+            store = partial(tiers.redis.store, lease, sealed, loaded.life_s + loaded.stale_s)
+            if not await hands.call(store):
+                tiers.tallies.unstored.add()
+        return entry
 
 
 async def _load(tiers: Tiers, want: Want, load: Load) -> Loaded:
@@ -192,7 +190,7 @@ async def _claim(tiers: Tiers, redis: RedisTier, want: Want, hands: Hands) -> Le
     pause_s, begun_s = LOOK_S, tiers.clock.monotonic_s()
     while True:
         asked_s = tiers.clock.monotonic_s()
-        lease = await hands.call(partial(redis.begin, want.key))
+        lease = await hands.call(partial(redis.begin, want.key), redis.release)
         match lease:
             case None:
                 return None
@@ -202,10 +200,9 @@ async def _claim(tiers: Tiers, redis: RedisTier, want: Want, hands: Hands) -> Le
                 with suppress(OutdatedSchema, UnreadableValue):
                     found = lease.found and entry_found(want.recipe, want.key, lease.found, tiers.clock, asked_s)
                 if found and _is_answer(tiers, want, found):
-                    await hands.call(partial(redis.release, lease))
+                    hands.leave(partial(redis.release, lease))
                     tiers.tallies.redis_hits.add()
                     return found
-                redis.hold(lease)
                 return lease
             case Taken():
                 pass
@@ -221,12 +218,19 @@ async def _claim(tiers: Tiers, redis: RedisTier, want: Want, hands: Hands) -> Le
             return found
 
 
-async def _store(
-    redis: RedisTier, recipe: Recipe, lease: Lease, loaded: Loaded, hands: Hands, *, announce: bool = False
-) -> bool:
-    sealed = loaded.sealed(recipe.codec.schema, lease.versions)
-    keep_s = loaded.life_s + loaded.stale_s
-    return await hands.call(partial(redis.store, lease, sealed, keep_s, announce=announce))
+@contextmanager
+def _held(redis: RedisTier | None, lease: Lease | None, hands: Hands) -> Iterator[None]:
+    """Have the lease renewed in here, and given up by the end: else others would wait while this process lives."""
+    if redis is None or lease is None:
+        yield
+        return
+    redis.hold(lease)
+    try:
+        yield
+    finally:
+        # Whatever has ended it, also in the middle of storing; a task that is cancelled waits for nobody.
+        if redis.forget(lease):
+            hands.leave(partial(redis.release, lease))
 
 
 def _is_answer(tiers: Tiers, want: Want, entry: Entry) -> bool:

@@ -138,8 +138,10 @@ class RedisTier:
         self.forget(lease)
         return stored == 1
 
-    def release(self, lease: Lease) -> None:
-        """Let others load; where Redis is away, the lease runs out."""
+    def release(self, lease: Lease | Taken | None) -> None:
+        """Let others load, if this is a lease; where Redis is away, it runs out."""
+        if not isinstance(lease, Lease):
+            return
         self.forget(lease)
         key = self._names.lease(lease.key.name)
         self._ask(lambda: self._renew([key], [0, lease.token]), self.writes)
@@ -149,12 +151,14 @@ class RedisTier:
         with self._lock:
             self._leases[self._names.lease(lease.key.name)] = lease.token
 
-    def forget(self, lease: Lease) -> None:
-        """Have the lease run out."""
+    def forget(self, lease: Lease) -> bool:
+        """Have the lease run out; whether it was held until now."""
         with self._lock:
             name = self._names.lease(lease.key.name)
-            if self._leases.get(name) == lease.token:
-                del self._leases[name]
+            if self._leases.get(name) != lease.token:
+                return False
+            del self._leases[name]
+            return True
 
     def renew(self) -> None:
         """Keep the leases that are held here; to be called well within ``LEASE_S``."""
@@ -175,7 +179,7 @@ class RedisTier:
         return self.deliver()
 
     def deliver(self) -> bool:
-        """Tell Redis what it has still to be told; whether it has been told everything."""
+        """Tell Redis what it has still to be told; whether it has been told all that was there as this began."""
         with self._lock:
             told = dict(self._undelivered)
         if told:
@@ -185,7 +189,7 @@ class RedisTier:
                 for name, number in told.items():
                     if self._undelivered.get(name) == number:
                         del self._undelivered[name]
-        return not self._undelivered
+        return True
 
     def close(self) -> None:
         """Close the connections that are not the client's."""
@@ -207,7 +211,8 @@ class RedisTier:
         begun_s = self._clock.monotonic_s()
         try:
             answer = command()
-        except RedisError as error:
+        except (RedisError, ValueError) as error:
+            # A ValueError is redis-py's of an answer that is none.
             self._tallies.redis_errors.add()
             # Full and read-only are answers: what only reads goes on.
             if writes is not None and isinstance(error, ResponseError):

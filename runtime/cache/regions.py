@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Any, Final, Generic, TypeVar
 
 from runtime.cache.entries import Entry
-from runtime.cache.flights import Abandoned
+from runtime.cache.flights import Abandoned, Flight
 from runtime.cache.hands import Blocking, Hands, OnLoop, run
 from runtime.cache.keys import Key, name_of, prefix_chain, tag_names
 from runtime.cache.listener import BLIND_S, Vouch
@@ -153,7 +153,8 @@ class Region(Generic[Value]):
         while True:
             flight, ours = self._tiers.memory.board(key)
             if ours:
-                return run(lead(self._tiers, want, loading, BLOCKING, flight))
+                landed = self._landed(key, flight)
+                return landed or run(lead(self._tiers, want, loading, BLOCKING, flight))
             if flight.is_of_this_thread():
                 # A loader that asks for itself, or a task's load of this very loop.
                 return run(obtain(self._tiers, want, loading, BLOCKING))
@@ -172,9 +173,10 @@ class Region(Generic[Value]):
         self._misses.add()
         want = Want(key, self._recipe, known)
         while True:
-            flight, ours = self._tiers.memory.board(key, task=asyncio.current_task())
+            flight, ours = self._tiers.memory.board(key, task=hands.task())
             if ours:
-                return await lead(self._tiers, want, load, hands, flight)
+                landed = self._landed(key, flight)
+                return landed or await lead(self._tiers, want, load, hands, flight)
             if flight.is_of_this_task():
                 return await obtain(self._tiers, want, load, hands)
             try:
@@ -183,7 +185,7 @@ class Region(Generic[Value]):
                 continue
 
     async def _refresh(self, key: Key, known: Entry, load: Load, hands: Hands) -> None:
-        flight, ours = self._tiers.memory.board(key)
+        flight, ours = self._tiers.memory.board(key, task=hands.task())
         if not ours:
             return
         self._tiers.tallies.refreshes.add()
@@ -192,6 +194,15 @@ class Region(Generic[Value]):
         except Exception:
             # The value is good until its end; whoever asks after that is told what is wrong.
             return
+
+    def _landed(self, key: Key, flight: Flight) -> Entry | None:
+        """What another load has brought since the caller looked; then this flight is over."""
+        entry = self._known(key)
+        if entry is None or self._now_s() >= entry.expires_s:
+            return None
+        self._tiers.memory.land(flight, None)
+        flight.succeed(entry)
+        return entry
 
     def _known(self, key: Key) -> Entry | None:
         """The entry in memory, if that may be believed, however old it is."""

@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from runtime.cache import BLIND_S, Cache, Clock
+from runtime.cache import BLIND_S, Cache, Clock, NotCacheable
 from tests.integration.runtime.cache_sight import OpenCache, never, opener, texts, until
 from tests.integration.runtime.redis_server import RedisServer, Way, redis_server, way_to
 
@@ -245,6 +247,7 @@ def test_what_is_invalidated_again_while_it_is_told_is_told_again(open_cache: Op
     cache = open_cache(way.url)
     tier = cache._redis
     assert tier is not None
+    untroubled(cache)
     told, deletes = [], tier._delete
 
     def delete(names: frozenset[str | None]) -> bool:
@@ -259,4 +262,86 @@ def test_what_is_invalidated_again_while_it_is_told_is_told_again(open_cache: Op
     cache.invalidate("t:model")
     assert cache.stats().undelivered == 1
     way.release()
+    until(tier.deliver)
+    assert cache.stats().undelivered == 0
+
+
+def test_who_invalidates_is_told_of_its_own_names_alone(open_cache: OpenCache) -> None:
+    cache = open_cache()
+    tier = cache._redis
+    assert tier is not None
+    untroubled(cache)
+    deletes, go = tier._delete, threading.Event()
+
+    def delete(names: frozenset[str | None]) -> bool:
+        if "t:one" in names:
+            # Another thread's, which comes while this one's are told.
+            tier._delete = held  # type: ignore[method-assign]
+            other.start()
+            until(lambda: cache.stats().undelivered == 2)
+        return deletes(names)
+
+    def held(names: frozenset[str | None]) -> bool:
+        go.wait(10)
+        return deletes(names)
+
+    other = threading.Thread(target=cache.invalidate, args=("t:two",))
+    tier._delete = delete  # type: ignore[method-assign]  # the moment between two steps
+    assert cache.invalidate("t:one")
+    go.set()
+    other.join()
     until(lambda: cache.stats().undelivered == 0)
+
+
+def test_nothing_is_read_as_a_lease_is_taken_until_redis_has_been_told(open_cache: OpenCache) -> None:
+    cache, other = open_cache(), texts(open_cache())
+    region, tier = texts(cache), cache._redis
+    assert tier is not None
+    key, deletes = region.key("a"), tier._delete
+    other.put(key, "old")
+
+    def refuse(_: frozenset[str | None]) -> bool:
+        raise ResponseError("not now")
+
+    # It takes everything else.
+    tier._delete = refuse  # type: ignore[method-assign, assignment]
+    assert not cache.invalidate(key.name)
+    assert region.get_or_load(key, lambda: "new") == "new"
+    tier._delete = deletes  # type: ignore[method-assign]
+    until(lambda: cache.stats().undelivered == 0)
+
+
+def test_a_listener_that_fails_begins_anew(open_cache: OpenCache, caplog: pytest.LogCaptureFixture) -> None:
+    cache, other = open_cache(), texts(open_cache())
+    region, listener = texts(cache), cache._listener
+    assert listener is not None
+    key, tell = region.key("a"), listener._tell
+    region.put(key, "old")
+
+    def fail(_: list[object]) -> None:
+        listener._tell = tell  # type: ignore[method-assign]
+        raise AttributeError("'NoneType' object has no attribute 'recv'")
+
+    listener._tell = fail  # type: ignore[method-assign, assignment]  # as of a socket that is closed as it is read
+    gaps = cache.stats().gaps
+    other.put(key, "new")
+    until(lambda: cache.stats().gaps > gaps)
+    until(lambda: region.get(key) == "new")
+    assert "begins anew" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["t:\ud800", 5])
+def test_what_can_not_be_told_is_refused_and_troubles_nobody(open_cache: OpenCache, name: Any) -> None:
+    cache = open_cache()
+    region = texts(cache)
+    region.put(region.key("a"), "value")
+    with pytest.raises(NotCacheable, match="is no name"):
+        cache.invalidate(name)
+    assert cache.stats().undelivered == 0
+    assert texts(open_cache()).get(region.key("a")) == "value"
+
+
+def untroubled(cache: Cache) -> None:
+    """Have nothing told by the listener's thread, whose turn might come in the middle of a test."""
+    assert cache._listener is not None
+    cache._listener._on_tick = lambda: None

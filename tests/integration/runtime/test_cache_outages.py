@@ -1,9 +1,11 @@
 """Redis away, slow, full or read-only: nothing is wrong, only slower, and it heals by itself."""
 
 import os
+import socketserver
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,28 @@ def test_a_value_that_takes_redis_long_is_kept_in_memory_all_the_same(open_cache
     region.put(region.key(1), value)
     other = open_cache().region("large", MsgspecCodec(bytes), Lifetime(ttl_s=60))
     assert other.get(other.key(1)) == value
+
+
+@pytest.mark.parametrize("answer", [b"$abc\r\n", b":x\r\n", b"*x\r\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"+OK\r\n"])
+def test_a_server_that_answers_something_else_is_no_error(answer: bytes) -> None:
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while self.request.recv(65_536):
+                    self.request.sendall(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            with closing(Cache.connect(f"redis://127.0.0.1:{other.server_address[1]}/0")) as cache:
+                region = texts(cache)
+                assert region.get_or_load(region.key("a"), lambda: "loaded") == "loaded"
+                cache.invalidate_prefix("texts")
+        finally:
+            other.shutdown()
 
 
 def test_a_server_that_is_no_redis_is_no_error(way: Way) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -241,6 +242,40 @@ def test_without_a_cache_that_of_the_process_is_used_from_the_moment_it_is_set(c
         assert cache.stats().memory_hits == 1
     finally:
         set_process_cache(None)
+
+
+def test_a_cache_that_is_set_while_a_function_looks_for_one_is_the_one_that_it_gets(cache: Cache) -> None:
+    with closing(Cache()) as first:
+        set_process_cache(first)
+
+        @cache_result(key_prefix="process", ttl=60)
+        def f(x: int) -> int:
+            return x
+
+        region = first.region
+
+        def late(*args: Any, **kwargs: Any) -> Any:
+            set_process_cache(cache)
+            return region(*args, **kwargs)
+
+        first.region = late  # type: ignore[method-assign]  # the moment between two steps
+        try:
+            f(1), f(1)
+            assert (cache.stats().loads, first.stats().loads) == (1, 0)
+        finally:
+            set_process_cache(None)
+
+
+def test_a_generator_is_refused_where_it_is_written(cache: Cache) -> None:
+    def lines() -> Iterator[str]:
+        yield "a"
+
+    async def lines_async() -> AsyncIterator[str]:
+        yield "a"
+
+    for generator in (lines, lines_async):
+        with pytest.raises(NotCacheable, match="is a generator"):
+            cache_result(key_prefix="f", ttl=60, cache=cache)(generator)
 
 
 def test_what_is_no_time_is_refused_where_it_is_written() -> None:

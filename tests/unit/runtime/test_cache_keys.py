@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, Flag, IntEnum
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,11 @@ class Colour(Enum):
 
 class Shade(IntEnum):
     RED = 1
+
+
+class Access(Flag):
+    READ = 1
+    WRITE = 2
 
 
 class Point(Struct, frozen=True):
@@ -46,7 +52,11 @@ DIFFERENT = [
     (1,), [1], {1}, frozenset({1}), {1: 1}, {"1": 1}, ((1,),), ((1.0,),), ((True,),), (("a", "b"),), ("a", ("b",)),
     ("a", "bc"), ("ab", "c"), ("abc",), ("a", None), Colour.RED, Shade.RED, Point(1), Place(1), Spot(1), int, bool,
     date(2026, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, fold=1),
-    timedelta(1), Decimal("1"), Decimal("1.0"), UUID(int=1), Path("1"), -1, 10**30, "é", "e\u0301", "\ud800",
+    timedelta(1), Decimal("1"), Decimal("1.0"), UUID(int=1), Path("1"), PureWindowsPath("1"), -1,
+    Access(0), Access.READ, Access.READ | Access.WRITE,
+    *(datetime(2026, 1, 1, tzinfo=ZoneInfo(zone)) for zone in ("Europe/Paris", "Africa/Lagos")), time(12),
+    *(time(12, tzinfo=zone) for zone in (UTC, ZoneInfo("Europe/Paris"), ZoneInfo("America/New_York"))),
+    10**30, "é", "e\u0301", "\ud800",
 ]  # fmt: skip
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -106,6 +116,29 @@ def test_an_argument_without_a_canonical_form_is_an_error_that_names_its_type(va
         canonical(value)
 
 
+def test_a_class_derived_from_a_dataclass_is_refused_for_it_may_hold_more() -> None:
+    class Marked(Spot):
+        def __init__(self, x: int, mark: str) -> None:
+            super().__init__(x)
+            object.__setattr__(self, "mark", mark)
+
+    with pytest.raises(NotCacheable, match="Marked can't be part of a cache key"):
+        canonical(Marked(1, "a"))
+
+
+def test_a_zone_without_a_name_is_refused() -> None:
+    class Zone(tzinfo):
+        """None of the library's."""
+
+        def utcoffset(self, _: datetime | None) -> None:
+            return None
+
+        dst = tzname = utcoffset
+
+    with pytest.raises(NotCacheable, match="has no name"):
+        canonical(time(12, tzinfo=Zone()))
+
+
 def test_arguments_that_hold_themselves_are_refused() -> None:
     endless: list[object] = []
     endless.append(endless)
@@ -123,7 +156,7 @@ def test_an_entry_depends_on_each_prefix_that_its_own_begins_with() -> None:
     assert prefix_chain("a:b:c") == ("p:a", "p:a:b", "p:a:b:c")
 
 
-@pytest.mark.parametrize("tags", ["model", ("",), (1,)])
+@pytest.mark.parametrize("tags", ["model", ("",), (1,), ("\ud800",)])
 def test_tags_that_are_none_are_refused(tags: Any) -> None:
     check: Callable[[Any], object] = tag_names
     with pytest.raises(NotCacheable, match=r"[Tt]ag"):
