@@ -167,7 +167,9 @@ def test_no_registry_and_no_secret_is_named() -> None:
 
 
 def test_make_help_lists_every_target_that_is_called_by_name() -> None:
-    told = subprocess.run(("make", "help"), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # Called by make itself, it would also say which folder it enters.
+    command = ("make", "--no-print-directory", "help")
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     listed = {line.split()[1] for line in told.splitlines()}
     phony = {name for line in re.findall(r"^\.PHONY: (.+)", MAKEFILE, re.MULTILINE) for name in line.split()}
     assert listed == documented() == phony
