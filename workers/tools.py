@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from runtime.artifacts import open_artifacts
-from runtime.cache import Cache, CacheCollector, Lifetime, MsgspecCodec
+from runtime.cache import Cache, Lifetime, MsgspecCodec
+from runtime.cache.exposition import CacheCollector
 from runtime.database import Database
 from runtime.database.queries import TunedModel, find_tuned_model
 from runtime.monitoring import Metrics

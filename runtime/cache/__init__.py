@@ -25,6 +25,8 @@ What it promises:
 5. Redis slow, away, full or read-only costs time, never an error and never a wrong value: memory goes on, with values
    that are loaded while Redis is away for ``BLIND_S`` each. A damaged entry is a miss, and is counted.
 
+``runtime.cache.exposition`` tells Prometheus of it; the cache itself does without.
+
 It needs one Redis (no cluster: an entry and its versions are read together).
 """
 
@@ -33,7 +35,6 @@ from runtime.cache.clock import Clock
 from runtime.cache.codecs import BytesCodec, Codec, MsgspecCodec, UnreadableValue
 from runtime.cache.decorator import BoundFunction, CachedCoroutineFunction, CachedFunction, cache_result
 from runtime.cache.entries import Limits
-from runtime.cache.exposition import CacheCollector
 from runtime.cache.identities import Identified
 from runtime.cache.keys import Key, NotCacheable
 from runtime.cache.lifetimes import Lifetime
@@ -50,7 +51,6 @@ __all__ = [
     "BoundFunction",
     "BytesCodec",
     "Cache",
-    "CacheCollector",
     "CacheStats",
     "CachedCoroutineFunction",
     "CachedFunction",

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry
 
-from runtime.cache import Cache, CacheCollector, Lifetime, Limits, MsgspecCodec
+from runtime.cache import Cache, Lifetime, Limits, MsgspecCodec
+from runtime.cache.exposition import CacheCollector
 
 
 def test_a_cache_tells_its_hits_loads_failures_and_evictions() -> None:
