@@ -51,8 +51,8 @@ class Bridge(Collector):
         self._instruments = instruments
         self._history = history
         self._sources: dict[str, _Source] = {}
-        #: Kafka's time, as far as it is known. The clocks of processes may be wrong, that of this one too.
-        self._newest_ms = 0
+        #: Kafka's time, as the last record says it. The clocks of processes may be wrong, that of this one too.
+        self._kafka_ms = 0
         self._lock = threading.Lock()
 
     async def events(self, chunk: Chunk) -> None:
@@ -98,9 +98,8 @@ class Bridge(Collector):
 
     def _keep(self, event: MetricsEvent, stamp_ms: int) -> str:
         with self._lock:
-            self._newest_ms = max(self._newest_ms, stamp_ms)
-            if stamp_ms < self._newest_ms - SILENT_S * 1_000:
-                return "stale"
+            # Not the latest of all: the partition may have moved to a broker whose clock is behind.
+            self._kafka_ms = stamp_ms
             known = self._sources.get(event.source)
             if known and known.event.sequence >= event.sequence:
                 return "repeated"
@@ -111,7 +110,7 @@ class Bridge(Collector):
             return "taken"
 
     def _forget_silent(self) -> None:
-        limit_s, limit_ms = time.monotonic() - SILENT_S, self._newest_ms - SILENT_S * 1_000
+        limit_s, limit_ms = time.monotonic() - SILENT_S, self._kafka_ms - SILENT_S * 1_000
         for name, known in list(self._sources.items()):
             if known.seen_s < limit_s or known.stamp_ms < limit_ms:
                 del self._sources[name]

@@ -107,14 +107,20 @@ def test_what_would_spoil_the_page_is_counted_and_ignored(
     assert counted(metrics, "malformed") == 1
 
 
-def test_a_process_of_which_kafka_has_nothing_new_is_gone(bridge: Bridge, metrics: Metrics) -> None:
+def test_a_process_of_which_kafka_has_nothing_new_is_gone(bridge: Bridge) -> None:
     take(bridge, event("gone"))
     take(bridge, event("there"), at_s=SILENT_S)
     assert {source for _, source in page(bridge)} == {"gone", "there"}
     take(bridge, event("there", sequence=1), at_s=SILENT_S + 1)
     assert {source for _, source in page(bridge)} == {"there"}
-    take(bridge, event("gone", sequence=1), at_s=0.5)
-    assert counted(metrics, "stale") == 1
+
+
+def test_a_broker_whose_clock_is_behind_takes_nobody_from_the_page(bridge: Bridge) -> None:
+    take(bridge, event("one"), event("two"))
+    hour_back_s = -3_600.0
+    take(bridge, event("one", sequence=1, value=2.0), at_s=hour_back_s)
+    take(bridge, event("two", sequence=1, value=3.0), event("new", value=4.0), at_s=hour_back_s + 1)
+    assert {source: value for (_, source), value in page(bridge).items()} == {"one": 2.0, "two": 3.0, "new": 4.0}
 
 
 def test_a_process_whose_own_clock_is_an_hour_off_is_served(bridge: Bridge) -> None:
